@@ -1,0 +1,1 @@
+"""The engine: tensors, the tape, and what reads it."""

@@ -1,0 +1,519 @@
+"""The tape: one record an executed operation, and the reverse sweep over them.
+
+A record knows its parents and never its output, so a tape has no reference cycles: when the last tensor
+that depends on a record goes, the record goes.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from ..errors import DtypeError, GradientError, TapeError, TinygradError
+from .state import ScopePath, State, current, next_index, scope_text, writes
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+    from .tensor import Tensor
+
+Array = Any
+"""An ndarray in a first-order sweep, a Tensor under ``create_graph=True``."""
+
+
+class Record:
+    """One executed operation.
+
+    ``parents`` holds the record of each operand that needs a gradient, else None; ``constants`` describes
+    the operands that need none. ``saved`` holds the values that the op's rules name, and None after a
+    backward pass dropped them. ``index`` is the place in execution order.
+    """
+
+    __slots__ = ("__weakref__", "constants", "dtype", "index", "label", "op", "parents", "saved", "shape", "source", "state", "static")
+
+    op: Primitive
+    index: int
+    parents: tuple[Record | None, ...]
+    constants: tuple[Any, ...] | None
+    saved: tuple[Any, ...] | None
+    static: tuple[Any, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    state: State
+    source: str
+    label: str | None
+
+    @property
+    def name(self) -> str | None:
+        """The name that the user gave to the result, if any."""
+        return getattr(self, "label", None)
+
+    @property
+    def scope(self) -> ScopePath:
+        """The path of (name, step) in which the operation ran."""
+        return self.state.scope
+
+    @property
+    def operands(self) -> tuple[Any, ...]:
+        """What the operation read: records, and descriptions or plain values of what needs no gradient."""
+        if self.constants is None:
+            return self.parents
+        return tuple(c if p is None else p for p, c in zip(self.parents, self.constants, strict=True))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The static arguments, such as ``axis``, by name."""
+        return dict(zip(self.op.static_names, self.static, strict=True))
+
+    @property
+    def buffers(self) -> list[np.ndarray]:
+        """The arrays that the record keeps for its rules."""
+        flat: list[Any] = []
+        for value in self.saved or ():
+            flat.extend(value) if type(value) is tuple else flat.append(value)
+        return [value for value in flat if isinstance(value, np.ndarray)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the record keeps alive for its rules, a shared buffer counted once."""
+        return sum({id(owner): size for owner, size in map(_owned, self.buffers)}.values())
+
+    def where(self) -> str:
+        """The op, its scope and, where it is known, the line that recorded it."""
+        scope = f" in scope {scope_text(self.scope)}" if self.scope else ""
+        source = getattr(self, "source", None)
+        line = f", recorded at {source}" if source else ""
+        return f"{self.op.name}{scope}{line}"
+
+    def __repr__(self) -> str:
+        return f"Record({self.index}: {self.where()}, {self.shape}, {self.dtype})"
+
+
+class Leaf(Record):
+    """Where a gradient arrives: the place on the tape of a tensor that requires grad and was not computed."""
+
+    __slots__ = ("tensor",)
+    tensor: weakref.ref[Tensor]
+
+    def __init__(self, tensor: Tensor, data: np.ndarray) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.index = next_index()
+        self.parents = self.saved = self.static = ()
+        self.constants = None
+        self.shape = data.shape
+        self.dtype = data.dtype
+        self.state = current()
+
+    @property
+    def name(self) -> str | None:
+        tensor = self.tensor()
+        return getattr(self, "label", None) if tensor is None else tensor.name
+
+    def where(self) -> str:
+        return f"leaf {self.name or ''}".strip()
+
+
+class Constant:
+    """The description of an operand that needs no gradient: its value is not kept."""
+
+    __slots__ = ("dtype", "name", "shape")
+
+    def __init__(self, name: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+
+    def __repr__(self) -> str:
+        return f"Constant({self.name or ''}{self.shape}, {self.dtype})"
+
+
+class Scatter:
+    """A gradient that is zero but for ``values`` at ``index``: the sweep adds it in place.
+
+    The gradient of ``x[t]`` for each of T steps would otherwise be T arrays of the size of ``x``.
+    """
+
+    __slots__ = ("add", "index", "values")
+    shape = None
+
+    def __init__(self, values: np.ndarray, index: Any, add: Callable[[np.ndarray, Any, np.ndarray], None]) -> None:
+        self.values = values
+        self.index = index
+        self.add = add
+
+
+HOOKS: weakref.WeakKeyDictionary[Record, list[Callable[[Any], Any]]] = globals().get("HOOKS", weakref.WeakKeyDictionary())
+RETAINED: weakref.WeakKeyDictionary[Record, weakref.ref[Any]] = globals().get("RETAINED", weakref.WeakKeyDictionary())
+
+
+def sweep(
+    roots: Sequence[tuple[Record, Array]],
+    targets: Iterable[Record] | None = None,
+    *,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    stop: bool = False,
+    observe: Callable[[Record, Array], None] | None = None,
+) -> dict[Record, tuple[Array, bool]]:
+    """Reverse sweep from ``roots`` (records with their cotangents): the gradient at each target, or at every leaf.
+
+    Each gradient comes with a flag that says whether its buffer is the sweep's own. ``stop`` goes no further
+    than the targets. ``observe`` is called with every record and its cotangent.
+    """
+    table: dict[int, list[Any]] = {}
+    heap: list[int] = []
+    results: dict[Record, tuple[Array, bool]] = {}
+    wanted = None if targets is None else set(targets)
+    useful = None if wanted is None else _leading_to(wanted, [record for record, _ in roots], stop)
+    watched = set(RETAINED) | set(HOOKS) | (wanted or set())
+    for record, g in roots:
+        _accumulate(table, heap, record, g)
+    last_write = writes.last
+    while heap:
+        index = -heappop(heap)
+        record, g, owned = table.pop(index)
+        if watched and record in watched:
+            for hook in tuple(HOOKS.get(record, ())):
+                changed = hook(_as_tensor(g))
+                if changed is not None:
+                    g, owned = _hooked(changed, record, create_graph), False
+            if wanted is None or record in wanted:
+                results[record] = (g, owned)
+                owned = False
+                if stop:
+                    continue
+        if observe is not None:
+            observe(record, g)
+        if type(record) is Leaf:
+            if wanted is None:
+                results[record] = (g, owned)
+            continue
+        if useful is not None and record not in useful:
+            continue
+        saved = record.saved
+        if saved is None:
+            raise TapeError(
+                f"backward: the values kept by {record.where()} were released by an earlier backward pass; "
+                "call the first one with retain_graph=True, or run the forward pass again"
+            )
+        if last_write > index:
+            _check_unchanged(record)
+        parents = record.parents
+        if useful is not None:
+            parents = tuple(p if p in useful else None for p in parents)
+        try:
+            for parent, gi in zip(parents, record.op.pull(record, parents, g, lifted(record) if create_graph else saved), strict=False):
+                if gi is None:
+                    continue
+                if gi.shape != parent.shape or gi.dtype is not parent.dtype:  # type: ignore[union-attr]
+                    if type(gi) is Scatter:
+                        _scatter(table, heap, parent, gi)
+                        continue
+                    gi = _fit(gi, parent, record)
+                key = parent.index  # type: ignore[union-attr]
+                entry = table.get(key)
+                if entry is None:
+                    table[key] = [parent, gi, False]
+                    heappush(heap, -key)
+                elif entry[2]:
+                    entry[1] += gi
+                else:
+                    entry[1] = entry[1] + gi
+                    entry[2] = True
+        except Exception as error:
+            raise _blame(error, record) from error
+        if not retain_graph:
+            record.saved = None
+    return results
+
+
+def _accumulate(table: dict[int, list[Any]], heap: list[int], record: Record, g: Array) -> None:
+    entry = table.get(record.index)
+    if entry is None:
+        table[record.index] = [record, g, False]
+        heappush(heap, -record.index)
+    else:
+        entry[1], entry[2] = entry[1] + g, True
+
+
+def _scatter(table: dict[int, list[Any]], heap: list[int], parent: Any, part: Scatter) -> None:
+    entry = table.get(parent.index)
+    if entry is None:
+        entry = table[parent.index] = [parent, np.zeros(parent.shape, parent.dtype), True]
+        heappush(heap, -parent.index)
+    elif not entry[2]:
+        entry[1], entry[2] = np.array(entry[1]), True
+    if not isinstance(entry[1], np.ndarray):
+        entry[1] = np.array(entry[1])
+    part.add(entry[1], part.index, part.values)
+
+
+def _fit(gi: Any, parent: Any, record: Record) -> Any:
+    """Sum what broadcasting repeated, cast to the operand's dtype, refuse anything else."""
+    position = next((k for k, p in enumerate(record.parents) if p is parent), 0)
+    argument = record.op.operand_name(position)
+    shape, dtype = getattr(gi, "shape", None), getattr(gi, "dtype", None)
+    if shape is None or dtype is None:
+        raise GradientError(f"the rule for {argument} returned {type(gi).__name__}, expected an array of shape {parent.shape}")
+    if shape != parent.shape:
+        if shape != record.shape or not _broadcasts(parent.shape, shape):
+            raise GradientError(f"the rule for {argument} returned shape {shape}, expected {parent.shape}")
+        lead = len(shape) - len(parent.shape)
+        axes = (*range(lead), *(k + lead for k, n in enumerate(parent.shape) if n == 1 and shape[k + lead] != 1))
+        if type(gi) is np.ndarray:
+            gi = np.add.reduce(gi, axis=axes[0] if len(axes) == 1 else axes)
+        else:
+            gi = gi.sum(axis=axes)
+        if gi.shape != parent.shape:
+            gi = gi.reshape(parent.shape)
+    if gi.dtype != parent.dtype:
+        if gi.dtype.kind != "f":
+            raise DtypeError(f"the rule for {argument} returned {gi.dtype}, expected {parent.dtype}")
+        gi = gi.astype(parent.dtype)
+    return gi
+
+
+def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    return len(small) <= len(large) and all(a in (1, b) for a, b in zip(reversed(small), reversed(large), strict=False))
+
+
+def _leading_to(targets: set[Record], roots: list[Record], stop: bool) -> set[Record]:
+    """The records between the roots and the targets."""
+    useful = set(targets)
+    lowest = min((record.index for record in targets), default=0)
+    for record in reachable(roots, lambda r: r.index > lowest and not (stop and r in targets)):
+        if not useful.isdisjoint(record.parents) and not (stop and record in targets):
+            useful.add(record)
+    return useful
+
+
+def reachable(roots: Iterable[Record], expand: Callable[[Record], bool] | None = None) -> list[Record]:
+    """Every record that the roots depend on, in execution order; ``expand`` says past which to look."""
+    stack = list(roots)
+    seen = set(stack)
+    while stack:
+        record = stack.pop()
+        if expand is not None and not expand(record):
+            continue
+        for parent in record.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=lambda record: record.index)
+
+
+def _check_unchanged(record: Record) -> None:
+    for name, value in zip(record.op.saved_names, record.saved or (), strict=False):
+        for buffer in value if type(value) is tuple else (value,):
+            if isinstance(buffer, np.ndarray) and writes.after(buffer, record.index):
+                what = "its output" if name == "out" else f"its operand {name}"
+                raise TapeError(
+                    f"backward: {record.where()} kept {what} of shape {buffer.shape}, which was changed in place afterwards; "
+                    "change it after the backward pass, or give the operation a copy"
+                )
+
+
+def lifted(record: Record) -> tuple[Any, ...]:
+    """The saved values as tensors with their places on the tape, so that rules can be differentiated."""
+    from .tensor import wrap
+
+    values: list[Any] = []
+    for name, value in zip(record.op.saved_names, record.saved or (), strict=True):
+        place = record.op.place_of(name)
+        if type(value) is tuple and len(value) == len(record.parents):
+            values.append(tuple(v if p is None else wrap(v, p) for v, p in zip(value, record.parents, strict=True)))
+        else:
+            node = None if place is None else record if place < 0 else record.parents[place]
+            values.append(value if node is None else wrap(value, node))
+    return tuple(values)
+
+
+def _as_tensor(g: Array) -> Tensor:
+    from .tensor import is_tensor, wrap
+
+    if is_tensor(g):
+        return g  # type: ignore[no-any-return]
+    view = np.asarray(g).view()
+    view.flags.writeable = False
+    return wrap(view)
+
+
+def _hooked(changed: Any, record: Record, create_graph: bool) -> Array:
+    from .tensor import is_tensor
+
+    shape = np.shape(changed)
+    if shape != record.shape:
+        raise GradientError(f"a gradient hook of {record.where()} returned shape {shape}, expected {record.shape}")
+    if create_graph:
+        return changed if is_tensor(changed) else _as_tensor(np.asarray(changed, record.dtype))
+    return np.asarray(changed._data if is_tensor(changed) else changed, record.dtype)
+
+
+def _blame(error: Exception, record: Record) -> Exception:
+    kind = type(error) if isinstance(error, TinygradError) else GradientError
+    text = f"backward of {record.where()}: {error}" if isinstance(error, TinygradError) else f"backward of {record.where()}: {type(error).__name__}: {error}"
+    return kind(text)
+
+
+def commit(results: dict[Record, tuple[Array, bool]]) -> None:
+    """Add the gradients to ``.grad`` of their tensors, all of them or none.
+
+    The last step runs in one C call, so that Ctrl-C comes before or after it.
+    """
+    from .tensor import is_tensor, wrap
+
+    owners, gradients = [], []
+    for record, (g, owned) in results.items():
+        tensor = record.tensor() if isinstance(record, Leaf) else RETAINED[record]() if record in RETAINED else None
+        if tensor is None:
+            continue
+        if tensor._grad is not None:
+            g = tensor._grad + g if is_tensor(g) else tensor._grad._data + g
+        elif is_tensor(g):
+            g = wrap(g._data, g._node)
+        elif not owned:
+            g = np.array(g)
+        owners.append(tensor)
+        gradients.append(g if is_tensor(g) else wrap(np.asarray(g)))
+    collections.deque(map(setattr, owners, itertools.repeat("_grad"), gradients), maxlen=0)
+
+
+class Tape(Sequence[Record]):
+    """The records that an output depends on, in execution order; ``print`` gives a listing.
+
+    >>> import tinygrad_rnn as tg
+    >>> W = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True, name="W")
+    >>> x = tg.tensor([1.0, -1.0], name="x")
+    >>> with tg.scope("layer", step=0):
+    ...     y = tg.tanh(x @ W)
+    >>> print(tg.tape(y))
+    tape: 2 records, 1 leaf, 16 bytes kept for backward
+     #  scope     op      operands  shape  dtype    bytes
+    %0  layer[0]  matmul  x, W      (2,)   float32      8
+    %1  layer[0]  tanh    %0        (2,)   float32      8
+    """
+
+    def __init__(self, roots: Sequence[Record]) -> None:
+        nodes = reachable(roots)
+        self.roots = tuple(roots)
+        self.leaves: tuple[Leaf, ...] = tuple(node for node in nodes if isinstance(node, Leaf))
+        self._records = [node for node in nodes if not isinstance(node, Leaf)]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        return self._records[index]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept alive for the backward pass, each buffer counted once, at its whole size."""
+        return sum(self._kept())
+
+    def _kept(self) -> list[int]:
+        """Bytes that each record keeps and no earlier one did."""
+        seen: set[int] = set()
+        kept = []
+        for record in self._records:
+            total = 0
+            for owner, size in map(_owned, record.buffers):
+                if id(owner) not in seen:
+                    seen.add(id(owner))
+                    total += size
+            kept.append(total)
+        return kept
+
+    def summary(self) -> str:
+        """Records and bytes by operation, as a table.
+
+        >>> import tinygrad_rnn as tg
+        >>> w = tg.ones(3, requires_grad=True)
+        >>> print(tg.tape((w * w + w).sum()).summary())
+        op        records  bytes
+        multiply        1     12
+        add             1      0
+        sum             1      0
+        total           3     12
+        """
+        counts: dict[str, list[int]] = {}
+        for record, size in zip(self._records, self._kept(), strict=True):
+            row = counts.setdefault(record.op.name, [0, 0])
+            row[0] += 1
+            row[1] += size
+        rows = sorted(counts.items(), key=lambda item: (-item[1][1], -item[1][0]))
+        rows.append(("total", [len(self), self.nbytes]))
+        return _table(["op", "records", "bytes"], [[name, str(n), f"{size:,}"] for name, (n, size) in rows], "<>>")
+
+    def listing(self, limit: int | None = None) -> str:
+        """One line a record; at most about ``limit`` lines, with the middle left out."""
+        number = {record: f"%{k}" for k, record in enumerate(self._records)}
+        unnamed = itertools.count()
+        for leaf in self.leaves:
+            number[leaf] = leaf.name or f"leaf{next(unnamed)}"
+        kept = self._kept()
+        head = f"tape: {_count(len(self), 'record')}, {_count(len(self.leaves), 'leaf')}, {sum(kept):,} bytes kept for backward"
+        shown = list(range(len(self)))
+        cut = 0
+        if limit is not None and len(shown) > limit:
+            cut = limit * 2 // 3
+            shown = shown[:cut] + shown[len(shown) - (limit - cut) :]
+        rows = []
+        for k in shown:
+            record = self._records[k]
+            operands = ", ".join([_operand(operand, number) for operand in record.operands])
+            arguments = "".join(f", {name}={value}" for name, value in record.arguments.items() if value not in (None, False) and np.ndim(value) < 2)
+            label = f" -> {record.name}" if record.name else ""
+            released = "released" if record.saved is None else f"{kept[k]:,}"
+            rows.append([number[record], scope_text(record.scope), record.op.name, operands + arguments + label, str(record.shape), str(record.dtype), released])
+        lines = _table(["#", "scope", "op", "operands", "shape", "dtype", "bytes"], rows, "><<<<<>").split("\n")
+        if cut:
+            lines.insert(cut + 1, f" ... {len(self) - len(shown):,} records more: print(tape.listing())")
+        return "\n".join([head, *lines])
+
+    def __str__(self) -> str:
+        return self.listing(limit=200)
+
+    def __repr__(self) -> str:
+        return f"Tape({_count(len(self), 'record')}, {_count(len(self.leaves), 'leaf')}, {self.nbytes:,} bytes)"
+
+
+def _owned(buffer: np.ndarray) -> tuple[np.ndarray, int]:
+    owner = buffer
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return owner, max(owner.nbytes, buffer.nbytes if owner is buffer else 0)
+
+
+def _count(n: int, noun: str) -> str:
+    plural = {"leaf": "leaves"}.get(noun, noun + "s")
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
+def _operand(operand: Any, number: dict[Record, str]) -> str:
+    if isinstance(operand, Record):
+        return number[operand]
+    if isinstance(operand, Constant):
+        return operand.name or "x".join(map(str, operand.shape)) + " constant" if operand.shape else operand.name or "constant"
+    text = repr(operand)
+    return text if len(text) <= 24 else text[:21] + "..."
+
+
+def _table(head: list[str], rows: list[list[str]], align: str) -> str:
+    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
+    lines = []
+    for row in [head, *rows]:
+        cells = [cell.rjust(width) if mark == ">" else cell.ljust(width) for cell, width, mark in zip(row, widths, align, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

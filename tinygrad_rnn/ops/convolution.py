@@ -1,0 +1,258 @@
+"""Convolution and pooling of images (batch, channels, height, width).
+
+The convolution, its gradient for the image and its gradient for the weight are each linear in two arguments,
+and the gradients of each are the other two: three primitives that give derivatives of every order.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..core.primitive import primitive
+from ..core.tape import Array
+from ..errors import DtypeError, ShapeError
+from .indexing import take_along_axis
+from .shaping import pad, reshape
+
+Pair = tuple[int, int]
+
+
+def _pair(what: str, name: str, value: Any, least: int) -> Pair:
+    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    try:
+        pair = tuple(operator.index(v) for v in values)
+    except TypeError as error:
+        raise DtypeError(f"{what}: {name} must be an integer or a pair of integers, got {value!r}") from error
+    if len(pair) != 2 or min(pair) < least:
+        raise ShapeError(f"{what}: {name} must be an integer or a pair of at least {least}, got {value!r}")
+    return pair  # type: ignore[return-value]
+
+
+def _out_length(what: str, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    room = size + 2 * padding - (dilation * (kernel - 1) + 1)
+    if room < 0:
+        raise ShapeError(f"{what}: a kernel of {kernel} with dilation {dilation} does not fit an image of {size} with padding {padding}")
+    return room // stride + 1
+
+
+def _windows(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
+    """A view of (batch, channels, height, width) as (batch, channels, rows, columns, kernel rows, kernel columns)."""
+    (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
+    return sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]  # type: ignore[no-any-return]
+
+
+def _columns(x: np.ndarray, kernel: Pair, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
+    """The windows as columns: (groups, channels * kernel, batch * rows * columns)."""
+    if padding != (0, 0):
+        x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    windows = _windows(x, kernel, stride, dilation)
+    n, c = x.shape[:2]
+    windows = windows.reshape(n, groups, c // groups, *windows.shape[2:]) if groups > 1 else windows[:, None]
+    return windows.transpose(1, 2, 5, 6, 0, 3, 4).reshape(groups, c // groups * kernel[0] * kernel[1], n * out[0] * out[1])
+
+
+def _rows(g: np.ndarray, groups: int) -> np.ndarray:
+    """An output's gradient as (groups, channels, batch * rows * columns)."""
+    n, o, height, width = g.shape
+    return g.reshape(n, groups, o // groups, height, width).transpose(1, 2, 0, 3, 4).reshape(groups, o // groups, n * height * width)
+
+
+@primitive
+def _conv2d(x: Array, weight: Array, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1) -> Any:
+    """The convolution: sums of products of the weight with each window."""
+    n, c, height, width = x.shape
+    o, _, kh, kw = weight.shape
+    out = tuple(_out_length("conv2d", *sizes) for sizes in zip((height, width), (kh, kw), stride, padding, dilation, strict=True))
+    columns = _columns(x, (kh, kw), out, stride, padding, dilation, groups)
+    product = np.matmul(weight.reshape(groups, o // groups, c // groups * kh * kw), columns)
+    return np.ascontiguousarray(product.reshape(o, n, *out).transpose(1, 0, 2, 3))
+
+
+@_conv2d.rule
+def _conv2d_x(g: Array, weight: Array, x_shape: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
+    return _conv2d_image(g, weight, x_shape, stride, padding, dilation, groups)
+
+
+@_conv2d.rule
+def _conv2d_weight(g: Array, x: Array, weight_shape: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
+    return _conv2d_kernel(g, x, weight_shape, stride, padding, dilation, groups)
+
+
+@primitive
+def _conv2d_image(
+    y: Array, weight: Array, shape: Any = (), stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1
+) -> Any:
+    """The convolution's gradient for the image: the weight added up at each window."""
+    n, c, height, width = shape
+    o, _, kh, kw = weight.shape
+    rows, columns = y.shape[2:]
+    parts = np.matmul(weight.reshape(groups, o // groups, -1).transpose(0, 2, 1), _rows(y, groups))
+    parts = parts.reshape(c, kh, kw, n, rows, columns)
+    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
+    total = np.zeros((c, n, height + 2 * ph, width + 2 * pw), parts.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            total[:, :, i * dh : i * dh + sh * (rows - 1) + 1 : sh, j * dw : j * dw + sw * (columns - 1) + 1 : sw] += parts[:, i, j]
+    return np.ascontiguousarray(total[:, :, ph : ph + height, pw : pw + width].transpose(1, 0, 2, 3))
+
+
+@_conv2d_image.rule
+def _conv2d_image_y(g: Array, weight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
+    return _conv2d(g, weight, stride, padding, dilation, groups)
+
+
+@_conv2d_image.rule
+def _conv2d_image_weight(g: Array, y: Array, weight_shape: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
+    return _conv2d_kernel(y, g, weight_shape, stride, padding, dilation, groups)
+
+
+@primitive
+def _conv2d_kernel(
+    y: Array, x: Array, shape: Any = (), stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1
+) -> Any:
+    """The convolution's gradient for the weight: products of the output's gradient with each window."""
+    _, _, kh, kw = shape
+    columns = _columns(x, (kh, kw), y.shape[2:], stride, padding, dilation, groups)
+    return np.matmul(_rows(y, groups), columns.transpose(0, 2, 1)).reshape(shape)
+
+
+@_conv2d_kernel.rule
+def _conv2d_kernel_y(g: Array, x: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
+    return _conv2d(x, g, stride, padding, dilation, groups)
+
+
+@_conv2d_kernel.rule
+def _conv2d_kernel_x(g: Array, y: Array, x_shape: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
+    return _conv2d_image(y, g, x_shape, stride, padding, dilation, groups)
+
+
+def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:
+    """The convolution of images (batch, channels, height, width) with weights (out, channels / groups, rows, columns).
+
+    As in PyTorch the weight is not flipped. Also takes one image (channels, height, width).
+    Raises ``ShapeError`` where channels and groups do not fit or the kernel is larger than the padded image.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.conv2d(tg.ones((1, 1, 4, 4)), tg.ones((2, 1, 3, 3)), padding=1).shape
+    (1, 2, 4, 4)
+    """
+    if np.ndim(x) == 3:
+        out = conv2d(reshape(x, (1, *np.shape(x))), weight, bias, stride, padding, dilation, groups)
+        return reshape(out, out.shape[1:])
+    shape, kernel = np.shape(x), np.shape(weight)
+    if len(shape) != 4 or len(kernel) != 4:
+        raise ShapeError(f"conv2d: expected x (batch, channels, height, width) and weight (out, channels, rows, columns), got {shape} and {kernel}")
+    groups = operator.index(groups)
+    if groups < 1 or shape[1] != kernel[1] * groups or kernel[0] % groups:
+        raise ShapeError(f"conv2d: channels={shape[1]} of x {shape} do not fit weight {kernel} with groups={groups}: weight takes {kernel[1]} * {groups}, and its {kernel[0]} outputs must divide into the groups")
+    out = _conv2d(
+        x, weight, _pair("conv2d", "stride", stride, 1), _pair("conv2d", "padding", padding, 0), _pair("conv2d", "dilation", dilation, 1), groups
+    )
+    if bias is None:
+        return out
+    if np.shape(bias) != (kernel[0],):
+        raise ShapeError(f"conv2d: bias has shape {np.shape(bias)}, expected ({kernel[0]},), one for each output channel")
+    return out + reshape(bias, (kernel[0], 1, 1))
+
+
+@primitive
+def _window_sum(x: Array, kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Any:
+    """The sum over each window."""
+    return _windows(x, kernel, stride, (1, 1)).sum(axis=(4, 5), dtype=x.dtype)
+
+
+@_window_sum.rule
+def _window_sum_x(g: Array, x_shape: Any, kernel: Pair, stride: Pair) -> Array:
+    return _window_spread(g, x_shape, kernel, stride)
+
+
+@primitive
+def _window_spread(y: Array, shape: Any = (), kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Any:
+    """Each value added to its whole window: the adjoint of the sum over windows."""
+    total = np.zeros(shape, y.dtype)
+    rows, columns = y.shape[2:]
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            total[:, :, i : i + stride[0] * (rows - 1) + 1 : stride[0], j : j + stride[1] * (columns - 1) + 1 : stride[1]] += y
+    return total
+
+
+@_window_spread.rule
+def _window_spread_y(g: Array, kernel: Pair, stride: Pair) -> Array:
+    return _window_sum(g, kernel, stride)
+
+
+def _pooling(what: str, x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple[Pair, Pair, Pair, Pair, Pair]:
+    kernel = _pair(what, "kernel_size", kernel_size, 1)
+    steps = kernel if stride is None else _pair(what, "stride", stride, 1)
+    frame, gaps = _pair(what, "padding", padding, 0), _pair(what, "dilation", dilation, 1)
+    if np.ndim(x) != 4:
+        raise ShapeError(f"{what}: expected x (batch, channels, height, width), got shape {np.shape(x)}")
+    if 2 * frame[0] > kernel[0] or 2 * frame[1] > kernel[1]:
+        raise ShapeError(f"{what}: padding {frame} is more than half the kernel {kernel}")
+    out = tuple(_out_length(what, *sizes) for sizes in zip(np.shape(x)[2:], kernel, steps, frame, gaps, strict=True))
+    return kernel, steps, frame, gaps, out  # type: ignore[return-value]
+
+
+def avg_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True) -> Any:
+    """The mean of each window of images (batch, channels, height, width), or of one image without the batch axis.
+
+    ``stride`` is the kernel size if not given. Zeros of the padding count unless ``count_include_pad`` is False.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.avg_pool2d(tg.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    tensor([[2.5, 4.5], [10.5, 12.5]], float32)
+    """
+    if np.ndim(x) == 3:
+        out = avg_pool2d(reshape(x, (1, *np.shape(x))), kernel_size, stride, padding, count_include_pad)
+        return reshape(out, out.shape[1:])
+    kernel, steps, (ph, pw), _, _ = _pooling("avg_pool2d", x, kernel_size, stride, padding)
+    frame = ((0, 0), (0, 0), (ph, ph), (pw, pw))
+    sums = _window_sum(pad(x, frame) if ph or pw else x, kernel, steps)
+    if count_include_pad or not (ph or pw):
+        return sums / (kernel[0] * kernel[1])
+    counts = _window_sum(np.pad(np.ones((1, 1, *x.shape[2:]), x.dtype), frame), kernel, steps)
+    return sums / counts
+
+
+def max_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Any:
+    """The largest element of each window of images (batch, channels, height, width), or of one image.
+
+    ``stride`` is the kernel size if not given; padding never wins. The gradient goes to the first of the
+    largest elements of each window.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.max_pool2d(tg.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    tensor([[5., 7.], [13., 15.]], float32)
+    """
+    if np.ndim(x) == 3:
+        out = max_pool2d(reshape(x, (1, *np.shape(x))), kernel_size, stride, padding, dilation)
+        return reshape(out, out.shape[1:])
+    kernel, steps, frame, gaps, (rows, columns) = _pooling("max_pool2d", x, kernel_size, stride, padding, dilation)
+    n, c, height, width = x.shape
+    chosen = _largest(x, kernel, steps, frame, gaps)
+    flat = take_along_axis(reshape(x, (n, c, height * width)), chosen.reshape(n, c, rows * columns), axis=2)
+    return reshape(flat, (n, c, rows, columns))
+
+
+def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
+    """The place, in the flattened image, of the largest element of each window."""
+    values = getattr(x, "_data", x)
+    (ph, pw), width = padding, values.shape[3]
+    lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+    if ph or pw:
+        values = np.pad(values, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=lowest)
+    windows = _windows(values, kernel, stride, dilation)
+    flat = windows.reshape(*windows.shape[:4], -1).argmax(axis=-1)
+    i, j = np.divmod(flat, kernel[1])
+    row = np.arange(flat.shape[2])[:, None] * stride[0] + i * dilation[0] - ph
+    column = np.arange(flat.shape[3]) * stride[1] + j * dilation[1] - pw
+    # A window of -inf alone, or of padding and -inf, may have chosen the padding: its nearest pixel stands for it.
+    return np.asarray(np.clip(row, 0, x.shape[2] - 1) * width + np.clip(column, 0, width - 1))
+
+
+__all__ = ["avg_pool2d", "conv2d", "max_pool2d"]
