@@ -52,7 +52,7 @@ for name in "sum mean prod max min ptp var std logsumexp norm median".split():
 for order in (1, 2, 3, np.inf, -np.inf):
     CASES[f"norm-ord{order}"] = (lambda x, o=order: tg.norm(x, o, 1), [distinct(2, 3)])
 for order in (1, -1, np.inf, -np.inf, "fro"):
-    CASES[f"matrix-norm-{order}"] = (lambda x, o=order: tg.norm(x, o), [distinct(2, 3)])
+    CASES[f"matrix-norm-{order}"] = (lambda x, o=order: tg.norm(x, o), [smooth(2, 3)])
 for name in "cumsum cumprod".split():
     for axis in (None, 0, -1):
         CASES[f"{name}-{axis}"] = (lambda x, f=getattr(tg, name), a=axis: f(x, axis=a), [positive(2, 3)])
@@ -158,7 +158,7 @@ def directional(f, xs, us, v, step):
 
 
 def values_of(f):
-    return lambda *xs: f(*[tg.tensor(x) for x in xs])._data
+    return lambda *xs: f(*[tg.tensor(x) for x in xs]).numpy()
 
 
 @pytest.mark.parametrize("name", CASES)

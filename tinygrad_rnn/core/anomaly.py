@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GradientError
-from .state import Mode, State, scope_text, user_line
+from .state import Mode, State, current, scope_text, user_line
 from .tensor import is_tensor
 
 
@@ -39,16 +39,23 @@ def not_finite(value: Any) -> int:
     return int(np.size(data) - np.count_nonzero(np.isfinite(data))) if isinstance(data, np.ndarray | np.generic) and data.dtype.kind == "f" else 0
 
 
+def _inspect(record: Any, g: Any, gradient: Any) -> None:
+    gradient = getattr(gradient, "values", gradient)
+    if not_finite(gradient) and not not_finite(g):
+        raise GradientError(f"the gradient has {not_finite(gradient)} of {np.size(getattr(gradient, '_data', gradient))} values not finite, though its cotangent is finite")
+
+
 def _observe(op: Any, values: tuple[Any, ...], out: Any) -> None:
     line = user_line()
     if out._node is not None:
         out._node.source = line
     bad = not_finite(out)
     if bad and not any(map(not_finite, values)):
-        from .state import current
-
         scope = scope_text(current().scope)
         raise GradientError(
             f"forward of {op.name}{f' in scope {scope}' if scope else ''}: the result has {bad} of {out.size} values not finite, "
             f"though its operands are finite, recorded at {line}"
         )
+
+
+_observe.backward = _inspect  # type: ignore[attr-defined]

@@ -14,8 +14,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import numpy as np
 
 from ..errors import AxisError, DtypeError, GradientError, NotDifferentiableError, OutOfRangeError, ShapeError, TapeError, TinygradError
+from . import tensor as _tensor
 from .state import current, installed, next_index, plain
-from .tape import Array, Constant, Record
+from .tape import Array, Record
 from .tensor import FUNCTIONS, Tensor, as_tensor, describe, is_tensor, wrap
 
 P = ParamSpec("P")
@@ -121,7 +122,7 @@ class Primitive:
         self.saved_names = tuple(p for p in (*operands, "out") if any(p in names for names in active.values()))
         self.source = _sequence_source(self, active) if self.sequence else _source(self, active)
         self.namespace.update(
-            Tensor=Tensor, Record=Record, ndarray=np.ndarray, asarray=np.asarray, FLOAT32=np.dtype(np.float32), FLOAT64=np.dtype(np.float64),
+            Tensor=_tensor.Tensor, Record=Record, ndarray=np.ndarray, asarray=np.asarray, FLOAT32=np.dtype(np.float32), FLOAT64=np.dtype(np.float64),
             PLAIN=PLAIN, new=object.__new__, current=current, next_index=next_index, forward=self.forward, general=general, explain=explain,
             settle=settle, describe=describe, no_rule=no_rule, shape_of=shape_of, **{f"rule_{name}": self.rules[name] for name in active},
         )  # fmt: skip
@@ -322,6 +323,8 @@ PLAIN = _Plain()
 
 def general(op: Primitive, values: tuple[Any, ...]) -> Any:
     """Any call that the generated function does not take: other operand types, observers, no tensor at all."""
+    if op.namespace.get("Tensor") is not _tensor.Tensor:
+        op.compile()
     arguments = dict(zip(op.parameters, values, strict=True))
     name = op.sequence
     if name:
@@ -331,7 +334,7 @@ def general(op: Primitive, values: tuple[Any, ...]) -> Any:
         if not any(map(is_tensor, items)):
             return _raw(op, arguments | {name: items}, values)
         arguments[name] = [_operand(op, name, item, True) for item in items]
-        if not all(type(item) is Tensor for item in arguments[name]):
+        if not all(type(item) is _tensor.Tensor for item in arguments[name]):
             arguments[name] = [as_tensor(item) for item in arguments[name]]
     else:
         tracked = [p for p in op.operands if is_tensor(arguments[p])]
@@ -364,7 +367,7 @@ def _raw(op: Primitive, arguments: dict[str, Any], values: tuple[Any, ...]) -> A
 
 def _operand(op: Primitive, name: str, value: Any, kept: bool) -> Any:
     """A value in the form that the generated function takes: a Tensor or a plain Python value."""
-    if type(value) is Tensor:
+    if type(value) is _tensor.Tensor:
         return value
     if is_tensor(value):
         return wrap(value._data, value._node)
@@ -400,7 +403,7 @@ def settle(out: np.ndarray, values: tuple[Any, ...] | list[Any]) -> np.ndarray:
 
 def shape_of(record: Record, position: int) -> tuple[int, ...]:
     operand = record.operands[position]
-    return operand.shape if isinstance(operand, Record | Constant) else np.shape(operand)
+    return operand.shape if hasattr(operand, "shape") else np.shape(operand)
 
 
 def no_rule(op: Primitive, argument: str) -> NotDifferentiableError:
@@ -583,6 +586,7 @@ class _Manual:
 
     saved_names = ("backward",)
     static_names = ()
+    sequence = None
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -120,7 +120,9 @@ _SIGNATURES: dict[Any, tuple[str, ...]] = {}
 def _parameter_names(function: Any) -> tuple[str, ...]:
     if function not in _SIGNATURES:
         try:
-            _SIGNATURES[function] = tuple(inspect.signature(function).parameters)
+            parameters = inspect.signature(function).parameters
+            open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+            _SIGNATURES[function] = () if open_ended else tuple(parameters)
         except (ValueError, TypeError):
             _SIGNATURES[function] = ()
     return _SIGNATURES[function]
@@ -141,7 +143,7 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     named = dict(kwargs)
     positional = list(args)
     # NumPy passes through what the caller wrote: drop options left at rest, and carry the others over by name.
-    if len(positional) > 1 and theirs[: len(positional)] != ours[: len(positional)] and "args" not in ours and "arrays" not in theirs:
+    if len(positional) > 1 and theirs and ours and theirs[: len(positional)] != ours[: len(positional)]:
         keep = next((k for k, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b and k > 0), min(len(theirs), len(ours)))
         if keep < len(positional):
             named = dict(zip(theirs[keep:], positional[keep:], strict=False)) | named

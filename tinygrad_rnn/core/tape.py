@@ -36,6 +36,7 @@ class Record:
 
     __slots__ = ("__weakref__", "constants", "dtype", "index", "label", "op", "parents", "saved", "shape", "source", "state", "static")
 
+    is_leaf = False
     op: Primitive
     index: int
     parents: tuple[Record | None, ...]
@@ -98,6 +99,7 @@ class Leaf(Record):
     """Where a gradient arrives: the place on the tape of a tensor that requires grad and was not computed."""
 
     __slots__ = ("tensor",)
+    is_leaf = True
     tensor: weakref.ref[Tensor]
 
     def __init__(self, tensor: Tensor, data: np.ndarray) -> None:
@@ -174,6 +176,7 @@ def sweep(
     for record, g in roots:
         _accumulate(table, heap, record, g)
     last_write = writes.last
+    inspectors = [observer.backward for observer in current().observers if hasattr(observer, "backward")]
     while heap:
         index = -heappop(heap)
         record, g, owned = table.pop(index)
@@ -189,7 +192,7 @@ def sweep(
                     continue
         if observe is not None:
             observe(record, g)
-        if type(record) is Leaf:
+        if record.is_leaf:
             if wanted is None:
                 results[record] = (g, owned)
             continue
@@ -206,12 +209,16 @@ def sweep(
         parents = record.parents
         if useful is not None:
             parents = tuple(p if p in useful else None for p in parents)
+            if not any(parents):
+                continue
         try:
             for parent, gi in zip(parents, record.op.pull(record, parents, g, lifted(record) if create_graph else saved), strict=False):
                 if gi is None:
                     continue
+                for inspect in inspectors:
+                    inspect(record, g, gi)
                 if gi.shape != parent.shape or gi.dtype is not parent.dtype:  # type: ignore[union-attr]
-                    if type(gi) is Scatter:
+                    if gi.shape is None and hasattr(gi, "add"):
                         _scatter(table, heap, parent, gi)
                         continue
                     gi = _fit(gi, parent, record)
@@ -325,7 +332,7 @@ def lifted(record: Record) -> tuple[Any, ...]:
     values: list[Any] = []
     for name, value in zip(record.op.saved_names, record.saved or (), strict=True):
         place = record.op.place_of(name)
-        if type(value) is tuple and len(value) == len(record.parents):
+        if place is not None and record.op.sequence and place >= 0:
             values.append(tuple(v if p is None else wrap(v, p) for v, p in zip(value, record.parents, strict=True)))
         else:
             node = None if place is None else record if place < 0 else record.parents[place]
@@ -369,7 +376,7 @@ def commit(results: dict[Record, tuple[Array, bool]]) -> None:
 
     owners, gradients = [], []
     for record, (g, owned) in results.items():
-        tensor = record.tensor() if isinstance(record, Leaf) else RETAINED[record]() if record in RETAINED else None
+        tensor = record.tensor() if record.is_leaf else RETAINED[record]() if record in RETAINED else None
         if tensor is None:
             continue
         if tensor._grad is not None:
@@ -401,8 +408,8 @@ class Tape(Sequence[Record]):
     def __init__(self, roots: Sequence[Record]) -> None:
         nodes = reachable(roots)
         self.roots = tuple(roots)
-        self.leaves: tuple[Leaf, ...] = tuple(node for node in nodes if isinstance(node, Leaf))
-        self._records = [node for node in nodes if not isinstance(node, Leaf)]
+        self.leaves: tuple[Leaf, ...] = tuple(node for node in nodes if node.is_leaf)  # type: ignore[misc]
+        self._records = [node for node in nodes if not node.is_leaf]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -502,9 +509,9 @@ def _count(n: int, noun: str) -> str:
 
 
 def _operand(operand: Any, number: dict[Record, str]) -> str:
-    if isinstance(operand, Record):
+    if hasattr(operand, "parents"):
         return number[operand]
-    if isinstance(operand, Constant):
+    if hasattr(operand, "shape"):
         return operand.name or "x".join(map(str, operand.shape)) + " constant" if operand.shape else operand.name or "constant"
     text = repr(operand)
     return text if len(text) <= 24 else text[:21] + "..."

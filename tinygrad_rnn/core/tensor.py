@@ -30,6 +30,9 @@ class _Settings:
 settings: _Settings = globals().get("settings") or _Settings()
 
 
+_previous: Any = globals().get("Tensor")
+
+
 class Tensor:
     """An n-dimensional array that remembers how it was computed. Make one with :func:`tensor`.
 
@@ -87,7 +90,7 @@ class Tensor:
     def name(self) -> str | None:
         """A name for listings and pictures."""
         node = self._node
-        return self._name if node is None or isinstance(node, Leaf) else node.name or self._name
+        return self._name if node is None or node.is_leaf else node.name or self._name
 
     @name.setter
     def name(self, value: str | None) -> None:
@@ -131,7 +134,7 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         """Whether the tensor was made by the user and not by a recorded operation."""
-        return self._node is None or isinstance(self._node, Leaf)
+        return self._node is None or self._node.is_leaf
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for a gradient of this tensor, or no longer; returns the tensor.
@@ -435,6 +438,14 @@ class Tensor:
         def __getattr__(self, method: str) -> Callable[..., Tensor]: ...
 
 
+# After a reload the operations that were attached to the class before are still its methods.
+for _name in () if _previous is None else vars(_previous).keys() - vars(Tensor).keys():
+    setattr(Tensor, _name, vars(_previous)[_name])
+if _previous is not None:
+    for _name in ("__eq__", "__hash__"):
+        setattr(Tensor, _name, vars(_previous)[_name])
+
+
 def wrap(data: np.ndarray, node: Record | None = None) -> Tensor:
     """A Tensor on this very array."""
     result = object.__new__(Tensor)
@@ -470,10 +481,10 @@ def _array(data: Any, dtype: Any) -> np.ndarray:
     if is_tensor(data):
         data = data._data
     source = data
-    python = not hasattr(data, "dtype") or isinstance(data, np.generic)
+    python = not hasattr(data, "dtype")
     if python and isinstance(data, list | tuple):
         source = _plain_list(data)
-        python = not any(isinstance(v, np.ndarray) for v in (source if isinstance(source, list) else ()))
+        python = not any(hasattr(v, "dtype") for v in source)
     try:
         array = np.array(source, dtype=None if dtype is None else np.dtype(dtype), order="C")
     except TinygradError:
@@ -500,7 +511,7 @@ def _plain_list(data: Any) -> Any:
 def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> Tensor:
     """A tensor with a copy of the data.
 
-    An ndarray keeps its dtype; Python floats (and NumPy scalars) take the default dtype, float32 unless
+    An ndarray keeps its dtype; Python floats take the default dtype, float32 unless
     :func:`set_default_dtype` changed it; Python ints and bools stay integers and bools.
 
     Raises ``DtypeError`` for strings, complex numbers and other objects, and for ``requires_grad`` on a dtype

@@ -380,7 +380,7 @@ def average(a: Array, axis: Any = None, weights: Any = None, *, keepdims: bool =
     """
     if weights is None:
         return mean(a, axis, keepdims=keepdims)
-    weights = weights if hasattr(weights, "shape") else np.asarray(weights)
+    weights = weights if hasattr(weights, "shape") else np.asarray(weights, getattr(a, "dtype", None))
     if weights.shape != a.shape:
         if axis is None or not isinstance(axis, int) or weights.shape != (a.shape[axis],):
             raise ShapeError(f"average: weights of shape {weights.shape} do not fit an array of shape {a.shape} with axis {axis}")
