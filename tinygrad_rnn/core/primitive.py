@@ -176,7 +176,10 @@ def _rule_call(op: Primitive, name: str, parameters: tuple[str, ...]) -> str:
     for p in parameters:
         shaped = p.removesuffix("_shape")
         if p not in op.parameters and p not in _RESERVED and shaped in operands:
-            values.append("shapes" if op.sequence else f"shape_of(record, {operands.index(shaped)})")
+            if op.sequence:
+                values.append("shapes")
+            else:
+                values.append(f"{shaped}__node.shape" if shaped == name else f"shape_of(record, {operands.index(shaped)})")
         else:
             values.append(p)
     return f"rule_{name}({', '.join(values)})"

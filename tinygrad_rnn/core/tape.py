@@ -207,6 +207,7 @@ def sweep(
         if last_write > index:
             _check_unchanged(record)
         parents = record.parents
+        gi = record
         if useful is not None:
             parents = tuple(p if p in useful else None for p in parents)
             if not any(parents):
@@ -215,8 +216,9 @@ def sweep(
             for parent, gi in zip(parents, record.op.pull(record, parents, g, lifted(record) if create_graph else saved), strict=False):
                 if gi is None:
                     continue
-                for inspect in inspectors:
-                    inspect(record, g, gi)
+                if inspectors:
+                    for inspect in inspectors:
+                        inspect(record, g, gi)
                 if gi.shape != parent.shape or gi.dtype is not parent.dtype:  # type: ignore[union-attr]
                     if gi.shape is None and hasattr(gi, "add"):
                         _scatter(table, heap, parent, gi)
@@ -233,6 +235,8 @@ def sweep(
                     entry[1] = entry[1] + gi
                     entry[2] = True
         except Exception as error:
+            if isinstance(error, AttributeError) and not hasattr(gi, "dtype"):
+                error = GradientError(f"the rule for {_argument(record, parent)} returned {type(gi).__name__}, expected an array of shape {parent.shape}")  # type: ignore[union-attr]
             raise _blame(error, record) from error
         if not retain_graph:
             record.saved = None
@@ -262,27 +266,27 @@ def _scatter(table: dict[int, list[Any]], heap: list[int], parent: Any, part: Sc
 
 def _fit(gi: Any, parent: Any, record: Record) -> Any:
     """Sum what broadcasting repeated, cast to the operand's dtype, refuse anything else."""
-    position = next((k for k, p in enumerate(record.parents) if p is parent), 0)
-    argument = record.op.operand_name(position)
-    shape, dtype = getattr(gi, "shape", None), getattr(gi, "dtype", None)
-    if shape is None or dtype is None:
-        raise GradientError(f"the rule for {argument} returned {type(gi).__name__}, expected an array of shape {parent.shape}")
+    shape = gi.shape
     if shape != parent.shape:
-        if shape != record.shape or not _broadcasts(parent.shape, shape):
-            raise GradientError(f"the rule for {argument} returned shape {shape}, expected {parent.shape}")
-        lead = len(shape) - len(parent.shape)
-        axes = (*range(lead), *(k + lead for k, n in enumerate(parent.shape) if n == 1 and shape[k + lead] != 1))
-        if type(gi) is np.ndarray:
-            gi = np.add.reduce(gi, axis=axes[0] if len(axes) == 1 else axes)
+        if shape[1:] == parent.shape and shape == record.shape and type(gi) is np.ndarray:
+            gi = np.add.reduce(gi)
         else:
+            if shape != record.shape or not _broadcasts(parent.shape, shape):
+                raise GradientError(f"the rule for {_argument(record, parent)} returned shape {shape}, expected {parent.shape}")
+            lead = len(shape) - len(parent.shape)
+            axes = (*range(lead), *(k + lead for k, n in enumerate(parent.shape) if n == 1 and shape[k + lead] != 1))
             gi = gi.sum(axis=axes)
-        if gi.shape != parent.shape:
-            gi = gi.reshape(parent.shape)
-    if gi.dtype != parent.dtype:
+            if gi.shape != parent.shape:
+                gi = gi.reshape(parent.shape)
+    if gi.dtype is not parent.dtype and gi.dtype != parent.dtype:
         if gi.dtype.kind != "f":
-            raise DtypeError(f"the rule for {argument} returned {gi.dtype}, expected {parent.dtype}")
+            raise DtypeError(f"the rule for {_argument(record, parent)} returned {gi.dtype}, expected {parent.dtype}")
         gi = gi.astype(parent.dtype)
     return gi
+
+
+def _argument(record: Record, parent: Any) -> str:
+    return record.op.operand_name(next((k for k, p in enumerate(record.parents) if p is parent), 0))
 
 
 def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:

@@ -24,7 +24,14 @@ UNTRACKED: dict[Any, Callable[..., Any]] = globals().get("UNTRACKED", {})
 class _Settings:
     def __init__(self) -> None:
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
-        self.rng = np.random.default_rng()
+        self._rng: np.random.Generator | None = None
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The generator of tensors whose ``rng=`` is not given; numpy.random loads when it is used."""
+        if self._rng is None:
+            self._rng = np.random.default_rng()
+        return self._rng
 
 
 settings: _Settings = globals().get("settings") or _Settings()
