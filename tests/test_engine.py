@@ -323,7 +323,7 @@ def test_large_inputs_do_not_overflow():
 def test_transforms_agree_with_closed_forms():
     A = np.random.default_rng(0).standard_normal((3, 3))
     x, v = np.array([0.3, -0.2, 0.9]), np.array([1.0, 2.0, -1.0])
-    f = lambda x: (tg.sin(x) * (tg.matmul(A, x))).sum()  # noqa: E731
+    f = lambda x: (tg.sin(x) * (tg.matmul(A, x))).sum()
     H = tg.hessian(f, tg.tensor(x)).numpy()
     np.testing.assert_allclose(H, H.T, atol=1e-12)
     np.testing.assert_allclose(tg.hvp(f, tg.tensor(x), v).numpy(), H @ v, atol=1e-12)
@@ -421,6 +421,8 @@ def test_numpy_protocols():
     with pytest.raises(tg.errors.TapeError, match=r"\.detach"):
         np.asarray(t)
     np.testing.assert_array_equal(np.asarray(t.detach()), t.numpy())
+    wide = tg.grad((x := tg.ones(2, requires_grad=True)).astype(np.float64).sum(), x)
+    assert wide.dtype == np.float32 and x.astype(np.float64).dtype == np.float64
     assert (np.float32(2) * tg.ones(2)).dtype == np.float32
     assert (tg.ones(2) * np.arange(2)).dtype == np.float32 and (tg.ones(2) * np.float64(2)).dtype == np.float32
 

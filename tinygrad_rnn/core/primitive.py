@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .tensor import FUNCTIONS, Tensor, as_tensor, describe, is_tensor, wrap
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 Rule = Callable[..., Any]
+RuleT = TypeVar("RuleT", bound=Callable[..., Any])
 
 _RESERVED = ("g", "out", "position")
 
@@ -33,7 +34,7 @@ class Op(Protocol[P, R]):
     primitive: Primitive
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    def rule(self, function: Rule) -> Rule: ...
+    def rule(self, function: RuleT, /) -> RuleT: ...
 
 
 class Primitive:
@@ -92,7 +93,7 @@ class Primitive:
     def operand_name(self, position: int) -> str:
         return f"{self.sequence}[{position}]" if self.sequence else self.operands[position]
 
-    def rule(self, function: Rule) -> Rule:
+    def rule(self, function: RuleT) -> RuleT:
         """Declare the rule of the argument after which the function is named, as ``x`` or ``multiply_x``."""
         name = function.__name__
         argument = name if name in self.parameters else name.lstrip("_").removeprefix(self.name).removeprefix("_")
@@ -129,8 +130,8 @@ class Primitive:
         loaded: dict[str, Any] = {}
         exec(compile(self.source, f"<primitive {self.name}>", "exec"), self.namespace, loaded)
         self.pull = loaded["pull"]
-        self.function.__defaults__ = self.signature.__defaults__  # type: ignore[attr-defined]
-        self.function.__kwdefaults__ = self.signature.__kwdefaults__  # type: ignore[attr-defined]
+        self.function.__defaults__ = self.signature.__defaults__
+        self.function.__kwdefaults__ = self.signature.__kwdefaults__
         self.function.__code__ = loaded["call"].__code__
         self.compiled = True
 
@@ -206,7 +207,7 @@ def _source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
         "    if type(out) is not ndarray: out = asarray(out)",
         "    dtype = out.dtype",
     ]
-    if "dtype" not in static and op.differentiable:
+    if "dtype" not in op.parameters and op.differentiable:
         values = _tuple([f"{p}__value" for p in operands])
         lines += ["    if dtype is not FLOAT32:", f"        out = settle(out, {values})", "        dtype = out.dtype"]
     lines += ["    result = new(Tensor)", "    result._data = out"]
@@ -445,6 +446,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[P, Any], /) -> Op[P, Any]: ...
+
+
+@overload
+def primitive(function: np.ufunc, /) -> _Decorator: ...
+@overload
+def primitive(function: None = None, /, *, implements: Any = None, sequence: str | None = None, constant: str = "", differentiable: bool = True) -> _Decorator: ...
+@overload
+def primitive(function: Callable[P, Any], /) -> Op[P, Any]: ...
 def primitive(
     function: Any = None, /, *, implements: Any = None, sequence: str | None = None, constant: str = "", differentiable: bool = True
 ) -> Any:
@@ -577,8 +588,8 @@ class custom_vjp:
         nodes = tuple(a._node if is_tensor(a) else None for a in tensors)
         return manual(self.__name__, np.asarray(out), nodes, backward, operands=tensors)
 
-    def _checked(self, gradients: Any, count: int) -> list[Any]:
-        gradients = list(gradients) if isinstance(gradients, tuple | list) else [gradients]
+    def _checked(self, returned: Any, count: int) -> list[Any]:
+        gradients: list[Any] = list(returned) if isinstance(returned, tuple | list) else [returned]
         if len(gradients) != count:
             raise GradientError(f"custom_vjp {self.__name__}: backward returned {len(gradients)} gradients, expected {count}, one an argument")
         return gradients

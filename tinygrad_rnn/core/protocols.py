@@ -12,8 +12,8 @@ from ..errors import DtypeError, NotDifferentiableError
 from .state import current, plain
 from .tensor import FUNCTIONS, UNTRACKED, is_tensor, wrap
 
-REDUCTIONS = {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min, np.logical_and: np.all, np.logical_or: np.any, np.logaddexp: None}
-ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
+REDUCTIONS: dict[Any, Any] = {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min, np.logical_and: np.all, np.logical_or: np.any, np.logaddexp: None}
+ACCUMULATIONS: dict[Any, Any] = {np.add: np.cumsum, np.multiply: np.cumprod}
 
 
 def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -128,7 +128,7 @@ def _parameter_names(function: Any) -> tuple[str, ...]:
     return _SIGNATURES[function]
 
 
-_IDLE = {"out": (None,), "subok": (True, False), "like": (None,), "overwrite_input": (False,), "method": ("linear",), "interpolation": (None,), "casting": ("same_kind",), "order": (None, "K"), "mean": (np._NoValue,), "correction": (np._NoValue,)}  # type: ignore[attr-defined] # fmt: skip
+_IDLE = {"out": (None,), "subok": (True, False), "like": (None,), "overwrite_input": (False,), "method": ("linear",), "interpolation": (None,), "casting": ("same_kind",), "order": (None, "K"), "mean": (np._NoValue,), "correction": (np._NoValue,)} # fmt: skip
 
 
 def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -151,7 +151,7 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     for key, idle in _IDLE.items():
         if key in named and key not in ours and any(named[key] is value or named[key] == value for value in idle if not is_tensor(named[key])):
             del named[key]
-    named = {key: value for key, value in named.items() if value is not np._NoValue}  # type: ignore[attr-defined]
+    named = {key: value for key, value in named.items() if value is not np._NoValue}
     if not positional and theirs and theirs[0] in named and ours and theirs[0] != ours[0]:
         positional = [named.pop(theirs[0])]
     where, initial = named.pop("where", True) if "where" not in ours else True, named.pop("initial", None) if "initial" not in ours else None

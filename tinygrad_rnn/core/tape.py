@@ -11,7 +11,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
@@ -219,12 +219,12 @@ def sweep(
                 if inspectors:
                     for inspect in inspectors:
                         inspect(record, g, gi)
-                if gi.shape != parent.shape or gi.dtype is not parent.dtype:  # type: ignore[union-attr]
+                if gi.shape != parent.shape or gi.dtype is not parent.dtype:
                     if gi.shape is None and hasattr(gi, "add"):
                         _scatter(table, heap, parent, gi)
                         continue
                     gi = _fit(gi, parent, record)
-                key = parent.index  # type: ignore[union-attr]
+                key = parent.index
                 entry = table.get(key)
                 if entry is None:
                     table[key] = [parent, gi, False]
@@ -236,7 +236,7 @@ def sweep(
                     entry[2] = True
         except Exception as error:
             if isinstance(error, AttributeError) and not hasattr(gi, "dtype"):
-                error = GradientError(f"the rule for {_argument(record, parent)} returned {type(gi).__name__}, expected an array of shape {parent.shape}")  # type: ignore[union-attr]
+                error = GradientError(f"the rule for {_argument(record, parent)} returned {type(gi).__name__}, expected an array of shape {parent.shape}")
             raise _blame(error, record) from error
         if not retain_graph:
             record.saved = None
@@ -380,7 +380,7 @@ def commit(results: dict[Record, tuple[Array, bool]]) -> None:
 
     owners, gradients = [], []
     for record, (g, owned) in results.items():
-        tensor = record.tensor() if record.is_leaf else RETAINED[record]() if record in RETAINED else None
+        tensor = cast(Leaf, record).tensor() if record.is_leaf else RETAINED[record]() if record in RETAINED else None
         if tensor is None:
             continue
         if tensor._grad is not None:

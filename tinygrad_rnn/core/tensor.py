@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -330,7 +329,7 @@ class Tensor:
         """One line: the values if they are few, else their range."""
         data, shape = self._data, self.shape
         if data.size <= 12:
-            text = np.array2string(data, separator=", ", max_line_width=10_000, precision=4, floatmode="maxprec")
+            text = np.array2string(data, separator=", ", max_line_width=10_000, formatter={"float_kind": _number})
             text = " ".join(text.split())
         elif data.dtype.kind == "f":
             finite = data[np.isfinite(data)]
@@ -451,6 +450,13 @@ for _name in () if _previous is None else vars(_previous).keys() - vars(Tensor).
 if _previous is not None:
     for _name in ("__eq__", "__hash__"):
         setattr(Tensor, _name, vars(_previous)[_name])
+
+
+def _number(value: Any) -> str:
+    size = abs(value)
+    if size and (size < 1e-4 or size >= 1e6) and np.isfinite(value):
+        return np.format_float_scientific(value, precision=4, trim=".")
+    return np.format_float_positional(value, precision=4, trim=".")
 
 
 def wrap(data: np.ndarray, node: Record | None = None) -> Tensor:

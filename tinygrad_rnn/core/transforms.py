@@ -172,7 +172,7 @@ def _tangent(what: str, k: int, x: Tensor, v: Any) -> Tensor:
         raise GradientError(f"{what}: tangent {k} has shape {t.shape}, expected {x.shape} as the input's")
     if t.dtype != x.dtype:
         raise DtypeError(f"{what}: tangent {k} has dtype {t.dtype}, expected {x.dtype} as the input's")
-    return t  # type: ignore[no-any-return]
+    return t
 
 
 def _scalar(what: str, f: Callable[..., Any], inner: list[Tensor]) -> Tensor:
@@ -252,7 +252,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     >>> y = tg.checkpoint(lambda x: tg.tanh(tg.tanh(x * w)), tg.tensor([1.0]))
     >>> y.sum().backward()
     >>> round(w.grad.item(), 4)
-    0.6346
+    0.6398
     """
     state = plain(current())
     if not state.recording:
@@ -283,7 +283,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
         again = plain(current()).replace(recording=True, scope=state.scope)
         with installed(again.replace(observers=(*again.observers, draws))):
             ys = [y for y in _listed(f(*args))[0] if y._node is not None and y._node.index > began]
-            if [y.shape for y in ys] != [v for v in shapes] or any(
+            if [y.shape for y in ys] != shapes or any(
                 not (a == b or (a != a and b != b)) for a, b in zip(digest, [float(np.sum(y._data, dtype=np.float64)) for y in ys], strict=True)
             ):
                 raise GradientError("checkpoint: the function gave other values the second time; it must depend on its arguments and weights alone")

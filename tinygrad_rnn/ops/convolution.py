@@ -29,7 +29,7 @@ def _pair(what: str, name: str, value: Any, least: int) -> Pair:
         raise DtypeError(f"{what}: {name} must be an integer or a pair of integers, got {value!r}") from error
     if len(pair) != 2 or min(pair) < least:
         raise ShapeError(f"{what}: {name} must be an integer or a pair of at least {least}, got {value!r}")
-    return pair  # type: ignore[return-value]
+    return pair
 
 
 def _out_length(what: str, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -42,10 +42,10 @@ def _out_length(what: str, size: int, kernel: int, stride: int, padding: int, di
 def _windows(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
     """A view of (batch, channels, height, width) as (batch, channels, rows, columns, kernel rows, kernel columns)."""
     (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
-    return sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]  # type: ignore[no-any-return]
+    return sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
-def _columns(x: np.ndarray, kernel: Pair, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
+def _columns(x: np.ndarray, kernel: Pair, out: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
     """The windows as columns: (groups, channels * kernel, batch * rows * columns)."""
     if padding != (0, 0):
         x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))

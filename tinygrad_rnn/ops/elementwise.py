@@ -994,7 +994,7 @@ def nan_to_num_x(g: Array, x: Array) -> Array:
 
 
 @primitive(implements=np.astype if hasattr(np, "astype") else None)
-def astype(x: Array, dtype: Any) -> Any:
+def astype(x: Array, dtype: Any = None) -> Any:
     """The values in another dtype; the gradient comes back in the tensor's own.
 
     >>> import tinygrad_rnn as tg

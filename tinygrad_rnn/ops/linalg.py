@@ -215,7 +215,7 @@ def tril(m: Array, k: int = 0) -> Any:
     >>> tg.tril(tg.ones((2, 2)))
     tensor([[1., 0.], [1., 1.]], float32)
     """
-    return m * np.tri(*m.shape[-2:], k=k, dtype=bool)
+    return m * np.tri(m.shape[-2], m.shape[-1], k=k, dtype=bool)
 
 
 def triu(m: Array, k: int = 0) -> Any:
@@ -225,7 +225,7 @@ def triu(m: Array, k: int = 0) -> Any:
     >>> tg.triu(tg.ones((2, 2)))
     tensor([[1., 1.], [0., 1.]], float32)
     """
-    return m * ~np.tri(*m.shape[-2:], k=k - 1, dtype=bool)
+    return m * ~np.tri(m.shape[-2], m.shape[-1], k=k - 1, dtype=bool)
 
 
 @primitive(sequence="operands")

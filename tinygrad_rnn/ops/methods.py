@@ -145,7 +145,7 @@ setattr(Tensor, "T", property(_transposed))  # noqa: B010
 setattr(Tensor, "mT", property(_matrix_transposed))  # noqa: B010
 setattr(Tensor, "real", property(lambda self: self))  # noqa: B010
 
-for _function, _operation in {
+_NUMPY: dict[Any, Any] = {
     np.dot: linalg.dot, np.inner: linalg.inner, np.vdot: linalg.vdot, np.outer: linalg.outer, np.tensordot: linalg.tensordot, np.kron: linalg.kron,
     np.cross: linalg.cross, np.trace: linalg.trace, np.diagonal: linalg.diagonal, np.diag: linalg.diag, np.tril: linalg.tril, np.triu: linalg.triu,
     np.linalg.norm: reduction.norm, np.average: reduction.average, np.median: indexing.median,
@@ -153,7 +153,8 @@ for _function, _operation in {
     np.linalg.outer: linalg.outer, np.linalg.matmul: linalg.matmul, np.linalg.tensordot: linalg.tensordot, np.linalg.diagonal: lambda x, /, *, offset=0: linalg.diagonal(x, offset, -2, -1),
     np.linalg.trace: lambda x, /, *, offset=0: linalg.trace(x, offset, -2, -1), np.linalg.cross: linalg.cross,
     np.matrix_transpose: lambda x, /: shaping.swapaxes(x, -1, -2), np.linalg.matrix_transpose: lambda x, /: shaping.swapaxes(x, -1, -2),
-}.items():  # fmt: skip
+}  # fmt: skip
+for _function, _operation in _NUMPY.items():
     implements(_function)(_operation)
 for _name in shaping.__all__:
     implements(getattr(np, _name))(getattr(shaping, _name))
@@ -185,7 +186,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, **ends: Any) -> Any:
     >>> tg.diff(tg.tensor([1.0, 4.0, 9.0]))
     tensor([3., 5.], float32)
     """
-    if any(value is not np._NoValue and value is not None for value in ends.values()):  # type: ignore[attr-defined]
+    if any(value is not np._NoValue and value is not None for value in ends.values()):
         raise DtypeError("diff: prepend= and append= are not supported; concatenate first")
     k = axis % np.ndim(a)
     for _ in range(n):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import Any
 
@@ -35,7 +36,7 @@ def reshape(a: Array, /, *shape: Any, order: str = "C", copy: bool | None = None
     >>> tg.reshape(tg.tensor([1.0, 2.0, 3.0, 4.0]), (2, -1)).shape
     (2, 2)
     """
-    wanted = shape[0] if len(shape) == 1 and not _is_int(shape[0]) else shape
+    wanted: Any = shape[0] if len(shape) == 1 and not _is_int(shape[0]) else shape
     if is_tensor(wanted):
         wanted = wanted.tolist()
     if order not in ("C", "F", "A"):
@@ -291,7 +292,7 @@ def atleast_3d(*arrays: Array) -> Any:
     >>> tg.atleast_3d(tg.ones(3)).shape
     (1, 3, 1)
     """
-    shapes = {0: lambda s: (1, 1, 1), 1: lambda s: (1, *s, 1), 2: lambda s: (*s, 1)}
+    shapes: dict[int, Any] = {0: lambda s: (1, 1, 1), 1: lambda s: (1, *s, 1), 2: lambda s: (*s, 1)}
     return _each(arrays, lambda a: reshape(a, shapes[a.ndim](a.shape)) if a.ndim < 3 else a)
 
 
@@ -389,7 +390,7 @@ def array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Any
         cuts = [0]
         for part in range(sections):
             cuts.append(cuts[-1] + small + (part < extra))
-        bounds = list(zip(cuts[:-1], cuts[1:], strict=True))
+        bounds: list[tuple[int, int | None]] = list(itertools.pairwise(cuts))
     else:
         inner = [operator.index(i) for i in indices_or_sections]
         bounds = list(zip([0, *inner], [*inner, None], strict=True))

@@ -1,0 +1,56 @@
+"""Every example in a docstring and every code block of the README runs."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+import types
+
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.__main__ import main
+
+MODULES = [m.name for m in pkgutil.walk_packages(tg.__path__, "tinygrad_rnn.") if not m.name.endswith("__main__")]
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+def documented():
+    for name in ["tinygrad_rnn", *MODULES]:
+        module = importlib.import_module(name)
+        yield name, module.__doc__
+        for key, value in vars(module).items():
+            if getattr(value, "__module__", None) == name and isinstance(value, type | types.FunctionType) and value.__doc__:
+                yield f"{name}.{key}", value.__doc__
+
+
+EXAMPLES = [(name, doc) for name, doc in documented() if doc and ">>>" in doc]
+
+
+@pytest.mark.parametrize(("name", "doc"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_docstring(name, doc):
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    failures = []
+    runner.run(doctest.DocTestParser().get_doctest(doc, {}, name, None, 0), out=failures.append)
+    assert not runner.failures, "".join(failures)
+
+
+def test_public_functions_have_an_example():
+    lacking = [n for n in tg.__all__ if isinstance(getattr(tg, n), types.FunctionType) and not n.startswith("_") and not getattr(tg, n).__doc__]
+    assert not lacking
+
+
+def test_readme():
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_the_main_job(capsys):
+    main(["--seconds", "0.5"])
+    printed = capsys.readouterr().out
+    assert "bits a character" in printed and "step[2]" in printed
+    with pytest.raises(SystemExit) as stopped:
+        main(["--seconds", "-1"])
+    assert stopped.value.code == 2
