@@ -395,6 +395,18 @@ def test_custom_operations_are_checked():
     np.testing.assert_array_equal(x.grad.numpy(), [3, 3])
 
 
+def test_parameters_of_any_name():
+    @tg.primitive
+    def blend(state, record, dtype=2.0, values=None):
+        return state * record * dtype
+
+    tg.defvjp(blend, lambda g, record, dtype: g * record * dtype, lambda g, state, dtype: g * state * dtype)
+    a, b = leaf(2), leaf(2, seed=1)
+    y = blend(a, b)
+    np.testing.assert_allclose(tg.grad(y, a, np.ones(2), retain_graph=True).numpy(), 2 * b.numpy())
+    assert tg.tape(y)[0].arguments == {"dtype": 2.0, "values": None}
+
+
 def test_custom_vjp_says_that_it_is_first_order():
     @tg.custom_vjp
     def f(x):

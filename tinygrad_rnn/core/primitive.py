@@ -178,9 +178,9 @@ def _rule_call(op: Primitive, name: str, parameters: tuple[str, ...]) -> str:
         shaped = p.removesuffix("_shape")
         if p not in op.parameters and p not in _RESERVED and shaped in operands:
             if op.sequence:
-                values.append("shapes")
+                values.append("shapes__")
             else:
-                values.append(f"{shaped}__node.shape" if shaped == name else f"shape_of(record, {operands.index(shaped)})")
+                values.append(f"{shaped}__node.shape" if shaped == name else f"shape_of(record__, {operands.index(shaped)})")
         else:
             values.append(p)
     return f"rule_{name}({', '.join(values)})"
@@ -192,7 +192,7 @@ def _source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
     head = ", ".join([*op.positional, *(["*", *op.keyword] if op.keyword else [])])
     everything = _tuple(list(op.parameters))
     bail = f"return general(op, {everything})"
-    lines = [f"def call({head}):", "    state = current()", f"    if state.special: {bail}"]
+    lines = [f"def call({head}):", "    state__ = current()", f"    if state__.special: {bail}"]
     for p in operands:
         others = [f"type({q}) is Tensor" for q in operands if q != p]
         lines += [f"    if type({p}) is Tensor:", f"        {p}__value = {p}._data", f"        {p}__node = {p}._node"]
@@ -205,31 +205,31 @@ def _source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
         "    except Exception as error:",
         f"        raise explain(op, {everything}, error) from error",
         "    if type(out) is not ndarray: out = asarray(out)",
-        "    dtype = out.dtype",
+        "    dtype__ = out.dtype",
     ]
     if "dtype" not in op.parameters and op.differentiable:
         values = _tuple([f"{p}__value" for p in operands])
-        lines += ["    if dtype is not FLOAT32:", f"        out = settle(out, {values})", "        dtype = out.dtype"]
-    lines += ["    result = new(Tensor)", "    result._data = out"]
+        lines += ["    if dtype__ is not FLOAT32:", f"        out = settle(out, {values})", "        dtype__ = out.dtype"]
+    lines += ["    result__ = new(Tensor)", "    result__._data = out"]
     traced = [p for p in operands if p in active]
     for p in operands if op.differentiable else ():
         if p not in active and p not in op.constant and op.rules.get(p, no_rule) is not None:
-            lines.append(f"    if {p}__node is not None and state.recording: raise no_rule(op, {p!r})")
+            lines.append(f"    if {p}__node is not None and state__.recording: raise no_rule(op, {p!r})")
     if not traced:
-        lines += ["    return result", "def pull(record, parents, g, saved): return ()"]
+        lines += ["    return result__", "def pull(record__, parents__, g, saved__): return ()"]
         return "\n".join(lines)
     for p in operands:
         if p not in active:
             lines.append(f"    {p}__node = None")
     none = " and ".join(f"{p}__node is None" for p in traced)
-    lines.append(f"    if {none} or not state.recording: return result")
-    lines += ["    record = new(Record)", "    record.op = op", f"    record.parents = {_tuple([f'{p}__node' for p in operands])}"]
+    lines.append(f"    if {none} or not state__.recording: return result__")
+    lines += ["    record__ = new(Record)", "    record__.op = op", f"    record__.parents = {_tuple([f'{p}__node' for p in operands])}"]
     describes = _tuple([f"None if {p}__node is not None else describe({p})" for p in operands])
     some = " or ".join(f"{p}__node is None" for p in operands)
     if len(operands) == 1:
-        lines.append("    record.constants = None")
+        lines.append("    record__.constants = None")
     else:
-        lines.append(f"    record.constants = {describes} if {some} else None")
+        lines.append(f"    record__.constants = {describes} if {some} else None")
     saved = []
     for p in op.saved_names:
         value = "out" if p == "out" else f"{p}__value"
@@ -239,21 +239,21 @@ def _source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
         else:
             saved.append(f"{value} if {' or '.join(f'{q}__node is not None' for q in users)} else None")
     lines += [
-        f"    record.saved = {_tuple(saved)}",
-        f"    record.static = {_tuple(list(static))}",
-        "    record.shape = out.shape",
-        "    record.dtype = dtype",
-        "    record.state = state",
-        "    record.index = next_index()",
-        "    result._node = record",
-        "    return result",
-        "def pull(record, parents, g, saved):",
+        f"    record__.saved = {_tuple(saved)}",
+        f"    record__.static = {_tuple(list(static))}",
+        "    record__.shape = out.shape",
+        "    record__.dtype = dtype__",
+        "    record__.state = state__",
+        "    record__.index = next_index()",
+        "    result__._node = record__",
+        "    return result__",
+        "def pull(record__, parents__, g, saved__):",
     ]
     if op.saved_names:
-        lines.append(f"    {_tuple(list(op.saved_names))} = saved")
+        lines.append(f"    {_tuple(list(op.saved_names))} = saved__")
     if static and any(p in names for p in static for names in active.values()):
-        lines.append(f"    {_tuple(list(static))} = record.static")
-    lines.append(f"    {_tuple([f'{p}__node' for p in operands])} = parents")
+        lines.append(f"    {_tuple(list(static))} = record__.static")
+    lines.append(f"    {_tuple([f'{p}__node' for p in operands])} = parents__")
     calls = [_rule_call(op, p, active[p]) if p in active else "None" for p in operands]
     pulled = [f"{call} if {p}__node is not None else None" if p in active and len(traced) > 1 else call for p, call in zip(operands, calls, strict=True)]
     lines.append(f"    return {_tuple(pulled)}")
@@ -266,50 +266,50 @@ def _sequence_source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
     head = ", ".join([*op.positional, *(["*", *op.keyword] if op.keyword else [])])
     everything = _tuple(list(op.parameters))
     rule = active[name]
-    saved = [{"out": "out"}.get(p, "values") for p in op.saved_names]
+    saved = [{"out": "out"}.get(p, "values__") for p in op.saved_names]
     lines = [
         f"def call({head}):",
-        "    state = current()",
-        "    values = []",
-        "    nodes = []",
-        "    tracked = False",
-        f"    if state.special or type({name}) is not tuple and type({name}) is not list: return general(op, {everything})",
-        f"    for item in {name}:",
-        f"        if type(item) is not Tensor: return general(op, {everything})",
-        "        values.append(item._data)",
-        "        nodes.append(item._node)",
-        "        if item._node is not None: tracked = True",
+        "    state__ = current()",
+        "    values__ = []",
+        "    nodes__ = []",
+        "    tracked__ = False",
+        f"    if state__.special or type({name}) is not tuple and type({name}) is not list: return general(op, {everything})",
+        f"    for item__ in {name}:",
+        f"        if type(item__) is not Tensor: return general(op, {everything})",
+        "        values__.append(item__._data)",
+        "        nodes__.append(item__._node)",
+        "        if item__._node is not None: tracked__ = True",
         "    try:",
-        f"        out = forward({_arguments(op, lambda p: 'values' if p == name else p)})",
+        f"        out = forward({_arguments(op, lambda p: 'values__' if p == name else p)})",
         "    except Exception as error:",
         f"        raise explain(op, {everything}, error) from error",
         "    if type(out) is not ndarray: out = asarray(out)",
-        "    if out.dtype is not FLOAT32: out = settle(out, values)",
-        "    result = new(Tensor)",
-        "    result._data = out",
-        "    if not tracked or not state.recording: return result",
-        "    values = tuple(values)",
-        "    record = new(Record)",
-        "    record.op = op",
-        "    record.parents = tuple(nodes)",
-        f"    record.constants = tuple([None if item._node is not None else describe(item) for item in {name}]) if None in nodes else None",
-        f"    record.saved = {_tuple(saved)}",
-        f"    record.static = {_tuple(list(op.static_names))}",
-        "    record.shape = out.shape",
-        "    record.dtype = out.dtype",
-        "    record.state = state",
-        "    record.index = next_index()",
-        "    result._node = record",
-        "    return result",
-        "def pull(record, parents, g, saved):",
+        "    if out.dtype is not FLOAT32: out = settle(out, values__)",
+        "    result__ = new(Tensor)",
+        "    result__._data = out",
+        "    if not tracked__ or not state__.recording: return result__",
+        "    values__ = tuple(values__)",
+        "    record__ = new(Record)",
+        "    record__.op = op",
+        "    record__.parents = tuple(nodes__)",
+        f"    record__.constants = tuple([None if item__._node is not None else describe(item__) for item__ in {name}]) if None in nodes__ else None",
+        f"    record__.saved = {_tuple(saved)}",
+        f"    record__.static = {_tuple(list(op.static_names))}",
+        "    record__.shape = out.shape",
+        "    record__.dtype = out.dtype",
+        "    record__.state = state__",
+        "    record__.index = next_index()",
+        "    result__._node = record__",
+        "    return result__",
+        "def pull(record__, parents__, g, saved__):",
     ]
     if op.saved_names:
-        lines.append(f"    {_tuple(list(op.saved_names))} = saved")
+        lines.append(f"    {_tuple(list(op.saved_names))} = saved__")
     if op.static_names:
-        lines.append(f"    {_tuple(list(op.static_names))} = record.static")
+        lines.append(f"    {_tuple(list(op.static_names))} = record__.static")
     if f"{name}_shape" in rule:
-        lines.append("    shapes = tuple([shape_of(record, k) for k in range(len(parents))])")
-    lines.append(f"    return [{_rule_call(op, name, rule)} if parents[position] is not None else None for position in range(len(parents))]")
+        lines.append("    shapes__ = tuple([shape_of(record__, k) for k in range(len(parents__))])")
+    lines.append(f"    return [{_rule_call(op, name, rule)} if parents__[position] is not None else None for position in range(len(parents__))]")
     return "\n".join(lines)
 
 
