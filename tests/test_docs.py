@@ -41,10 +41,12 @@ def test_public_functions_have_an_example():
     assert not lacking
 
 
-def test_readme():
+def test_readme(capsys):
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+    text = README.read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(block, "README.md", "exec"), names)
+    assert capsys.readouterr().out == re.search(r"```text\n(.*?)```", text, re.DOTALL)[1]
 
 
 def test_the_main_job(capsys):
