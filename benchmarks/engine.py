@@ -6,6 +6,7 @@ Rounds are interleaved, and figures are medians and ratios of medians. Set OPENB
 from __future__ import annotations
 
 import importlib
+import itertools
 import statistics
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def recorded_step() -> None:
         functions = step_functions(batch, hidden)
         expected = functions["by hand"]()
         times: dict[str, list[float]] = {name: [] for name in functions}
-        for name, run in functions.items():
+        for run in functions.values():
             np.testing.assert_allclose(run(), expected, rtol=1e-2, atol=1e-3)
         for _ in range(rounds):
             for name, run in functions.items():
@@ -143,7 +144,7 @@ def long_chain() -> None:
         marks.append(time.perf_counter())
         del y
         marks.append(time.perf_counter())
-        print(f"  {length:9,d}  " + "  ".join(f"{b - a:6.2f}" for a, b in zip(marks[:-1], marks[1:], strict=True)))
+        print(f"  {length:9,d}  " + "  ".join(f"{b - a:6.2f}" for a, b in itertools.pairwise(marks)))
 
 
 def memory() -> None:

@@ -224,7 +224,7 @@ def _source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
     none = " and ".join(f"{p}__node is None" for p in traced)
     lines.append(f"    if {none} or not state__.recording: return result__")
     lines += ["    record__ = new(Record)", "    record__.op = op", f"    record__.parents = {_tuple([f'{p}__node' for p in operands])}"]
-    describes = _tuple([f"None if {p}__node is not None else describe({p})" for p in operands])
+    describes = _tuple([f"None if {p}__node is not None else type({p}) is Tensor and {p}._constant or describe({p})" for p in operands])
     some = " or ".join(f"{p}__node is None" for p in operands)
     if len(operands) == 1:
         lines.append("    record__.constants = None")

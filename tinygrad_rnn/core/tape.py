@@ -213,7 +213,7 @@ def sweep(
             if not any(parents):
                 continue
         try:
-            for parent, gi in zip(parents, record.op.pull(record, parents, g, lifted(record) if create_graph else saved), strict=False):
+            for parent, gi in zip(parents, record.op.pull(record, parents, g, lifted(record) if create_graph else saved)):  # noqa: B905
                 if gi is None:
                     continue
                 if inspectors:

@@ -57,6 +57,7 @@ class Tensor:
     _node: Record | None = None
     _grad: Tensor | None = None
     _name: str | None = None
+    _constant: Constant | None = None
 
     __array_priority__ = 1000.0
     __hash__ = object.__hash__
@@ -100,7 +101,7 @@ class Tensor:
 
     @name.setter
     def name(self, value: str | None) -> None:
-        self._name = value
+        self._name, self._constant = value, None
         if self._node is not None:
             self._node.label = value
 
@@ -476,7 +477,9 @@ def is_tensor(value: Any) -> bool:
 def describe(value: Any) -> Any:
     """What a record keeps of an operand that needs no gradient."""
     if is_tensor(value):
-        return Constant(value.name, value._data.shape, value._data.dtype)
+        if value._constant is None:
+            value._constant = Constant(value.name, value._data.shape, value._data.dtype)
+        return value._constant
     if isinstance(value, np.ndarray):
         return Constant(None, value.shape, value.dtype)
     return value
