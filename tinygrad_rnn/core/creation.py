@@ -109,7 +109,7 @@ def generator(rng: Any) -> np.random.Generator:
 
 def draw(make: Callable[[], np.ndarray]) -> np.ndarray:
     """Random numbers, the same again where a computation is repeated (see :func:`checkpoint`)."""
-    draws = next((observer for observer in current().observers if isinstance(observer, Draws)), None)
+    draws = current().draws
     return make() if draws is None else draws.next(make)
 
 
@@ -125,9 +125,6 @@ class Draws:
             self.drawn.append(make())
         self.place += 1
         return self.drawn[self.place - 1]
-
-    def __call__(self, *_: Any) -> None:
-        """As an observer of operations it has nothing to do."""
 
 
 def randn(*shape: Any, rng: Any = None, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:

@@ -28,7 +28,7 @@ _PACKAGE = __name__.partition(".")[0]
 class State:
     """What an operation asks when it runs. Immutable: a ``with`` block installs another one."""
 
-    __slots__ = ("frame", "observers", "outer", "recording", "scope", "special")
+    __slots__ = ("draws", "frame", "observers", "outer", "recording", "scope", "special")
 
     def __init__(
         self,
@@ -37,16 +37,18 @@ class State:
         observers: tuple[Observer, ...] = (),
         frame: FrameType | None = None,
         outer: State | None = None,
+        draws: Any = None,
     ) -> None:
         self.recording = recording
         self.scope = scope
         self.observers = observers
         self.frame = frame
         self.outer = outer
+        self.draws = draws
         self.special = bool(observers) or frame is not None
 
     def replace(self, **changes: Any) -> State:
-        kept = {name: getattr(self, name) for name in ("recording", "scope", "observers", "frame", "outer")}
+        kept = {name: getattr(self, name) for name in ("recording", "scope", "observers", "frame", "outer", "draws")}
         return State(**(kept | changes))
 
 
