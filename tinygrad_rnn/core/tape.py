@@ -149,6 +149,66 @@ class Scatter:
         self.add = add
 
 
+class Product(tuple[Any, Any]):
+    """A gradient ``x.T @ g`` of a few rows, or their sum where x is None: the sweep gathers those of one weight.
+
+    A weight that is used at each of T steps then costs one matrix product a few hundred rows, not one a step.
+    """
+
+    __slots__ = ()
+    shape = None
+    rows = 64
+    """With more rows than this, a product by itself is as fast."""
+
+    @property
+    def values(self) -> np.ndarray:
+        x, g = self
+        return cast(np.ndarray, np.add.reduce(g) if x is None else x.T.dot(g))
+
+
+class Gathered:
+    """The products that came for one weight so far: a total, and those whose rows wait to be multiplied at once."""
+
+    __slots__ = ("gs", "rows", "total", "xs")
+    enough = 256
+
+    def __init__(self, total: np.ndarray | None = None) -> None:
+        self.total = total
+        self.xs: list[np.ndarray] = []
+        self.gs: list[np.ndarray] = []
+        self.rows = 0
+
+    def append(self, product: Product) -> None:
+        x, g = product
+        if x is not None:
+            self.xs.append(x)
+        self.gs.append(g)
+        self.rows += len(g)
+        if self.rows >= self.enough:
+            self.multiply()
+
+    def multiply(self) -> None:
+        if self.gs:
+            g = np.concatenate(self.gs)
+            part = np.concatenate(self.xs).T.dot(g) if self.xs else np.add.reduce(g)
+            self.xs, self.gs, self.rows = [], [], 0
+            if self.total is None:
+                self.total = part
+            else:
+                self.total += part
+
+    def __iadd__(self, part: np.ndarray) -> Gathered:
+        if self.total is None:
+            self.total = np.array(part)
+        else:
+            self.total += part
+        return self
+
+    def value(self) -> np.ndarray:
+        self.multiply()
+        return cast(np.ndarray, self.total)
+
+
 HOOKS: weakref.WeakKeyDictionary[Record, list[Callable[[Any], Any]]] = globals().get("HOOKS", weakref.WeakKeyDictionary())
 RETAINED: weakref.WeakKeyDictionary[Record, weakref.ref[Any]] = globals().get("RETAINED", weakref.WeakKeyDictionary())
 
@@ -177,26 +237,33 @@ def sweep(
         _accumulate(table, heap, record, g)
     last_write = writes.last
     inspectors = [observer.backward for observer in current().observers if hasattr(observer, "backward")]
+    looked_at = bool(watched) or observe is not None or useful is not None
     while heap:
         index = -heappop(heap)
         record, g, owned = table.pop(index)
-        if watched and record in watched:
-            for hook in tuple(HOOKS.get(record, ())):
-                changed = hook(_as_tensor(g))
-                if changed is not None:
-                    g, owned = _hooked(changed, record, create_graph), False
-            if wanted is None or record in wanted:
-                results[record] = (g, owned)
-                owned = False
-                if stop:
+        if type(g) is Gathered:
+            g = g.value()
+        parents = record.parents
+        if looked_at:
+            if record in watched:
+                for hook in tuple(HOOKS.get(record, ())):
+                    changed = hook(_as_tensor(g))
+                    if changed is not None:
+                        g, owned = _hooked(changed, record, create_graph), False
+                if wanted is None or record in wanted:
+                    results[record] = (g, owned)
+                    owned = False
+                    if stop:
+                        continue
+            if observe is not None:
+                observe(record, g)
+            if useful is not None and not record.is_leaf:
+                parents = tuple(p if p in useful else None for p in parents) if record in useful else ()
+                if not any(parents):
                     continue
-        if observe is not None:
-            observe(record, g)
-        if record.is_leaf:
-            if wanted is None:
+        if not parents:
+            if wanted is None and record.is_leaf:
                 results[record] = (g, owned)
-            continue
-        if useful is not None and record not in useful:
             continue
         saved = record.saved
         if saved is None:
@@ -206,12 +273,7 @@ def sweep(
             )
         if last_write > index:
             _check_unchanged(record)
-        parents = record.parents
         gi = record
-        if useful is not None:
-            parents = tuple(p if p in useful else None for p in parents)
-            if not any(parents):
-                continue
         try:
             for parent, gi in zip(parents, record.op.pull(record, parents, g, lifted(record) if create_graph else saved)):  # noqa: B905
                 if gi is None:
@@ -220,10 +282,10 @@ def sweep(
                     for inspect in inspectors:
                         inspect(record, g, gi)
                 if gi.shape != parent.shape or gi.dtype is not parent.dtype:
-                    if gi.shape is None and hasattr(gi, "add"):
-                        _scatter(table, heap, parent, gi)
-                        continue
                     gi = _fit(gi, parent, record)
+                    if gi.shape is None:
+                        _partial(table, heap, parent, gi)
+                        continue
                 key = parent.index
                 entry = table.get(key)
                 if entry is None:
@@ -252,23 +314,35 @@ def _accumulate(table: dict[int, list[Any]], heap: list[int], record: Record, g:
         entry[1], entry[2] = entry[1] + g, True
 
 
-def _scatter(table: dict[int, list[Any]], heap: list[int], parent: Any, part: Scatter) -> None:
+def _partial(table: dict[int, list[Any]], heap: list[int], parent: Any, part: Scatter | Product) -> None:
+    """Add a gradient that is not a whole array to the parent's entry, in place."""
     entry = table.get(parent.index)
     if entry is None:
-        entry = table[parent.index] = [parent, np.zeros(parent.shape, parent.dtype), True]
+        entry = table[parent.index] = [parent, Gathered() if type(part) is Product else np.zeros(parent.shape, parent.dtype), True]
         heappush(heap, -parent.index)
-    elif not entry[2]:
-        entry[1], entry[2] = np.array(entry[1]), True
-    if not isinstance(entry[1], np.ndarray):
-        entry[1] = np.array(entry[1])
-    part.add(entry[1], part.index, part.values)
+    if isinstance(part, Product):
+        if type(entry[1]) is not Gathered:
+            entry[1], entry[2] = Gathered(entry[1] if entry[2] else np.array(entry[1])), True
+        entry[1].append(part)
+    else:
+        if type(entry[1]) is Gathered:
+            entry[1] = entry[1].value()
+        if not entry[2]:
+            entry[1], entry[2] = np.array(entry[1]), True
+        part.add(entry[1], part.index, part.values)
 
 
 def _fit(gi: Any, parent: Any, record: Record) -> Any:
     """Sum what broadcasting repeated, cast to the operand's dtype, refuse anything else."""
     shape = gi.shape
+    if shape is None and isinstance(gi, Scatter | Product):
+        if type(gi) is Product and gi[1].dtype != parent.dtype:
+            return _fit(gi.values, parent, record)
+        return gi
     if shape != parent.shape:
         if shape[1:] == parent.shape and shape == record.shape and type(gi) is np.ndarray:
+            if len(shape) == 2 and shape[0] <= Product.rows and gi.dtype is parent.dtype:
+                return Product((None, gi))
             gi = np.add.reduce(gi)
         else:
             if shape != record.shape or not _broadcasts(parent.shape, shape):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.primitive import primitive
-from ..core.tape import Array
+from ..core.tape import Array, Product
 from ..core.tensor import is_tensor
 from ..errors import DtypeError, ShapeError
 from .elementwise import multiply
@@ -45,8 +45,11 @@ def matmul_x(g: Array, x_shape: tuple[int, ...], y: Array) -> Array:
 
 @matmul.rule
 def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
-    if x.ndim == 2 == len(y_shape):
-        return x.T.dot(g)
+    if len(y_shape) == 2 and x.ndim <= 2:
+        if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype is x.dtype and (x.ndim == 1 or len(x) <= Product.rows):
+            return Product((x, g) if x.ndim == 2 else (x[None], g[None]))
+        if x.ndim == 2:
+            return x.T.dot(g)
     if x.ndim == 1:
         return g * x if len(y_shape) == 1 else _sum_to(g.reshape(*g.shape[:-1], 1, g.shape[-1]) * x.reshape(-1, 1), y_shape)
     if len(y_shape) == 1:
