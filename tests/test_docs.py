@@ -14,6 +14,7 @@ from tinygrad_rnn.__main__ import main
 
 MODULES = [m.name for m in pkgutil.walk_packages(tg.__path__, "tinygrad_rnn.") if not m.name.endswith("__main__")]
 README = pathlib.Path(__file__).parent.parent / "README.md"
+NOTEBOOKS = README.parent / "notebooks"
 
 
 def documented():
@@ -56,3 +57,12 @@ def test_the_main_job(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--seconds", "-1"])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebook_and_its_text_are_a_pair(path):
+    jupytext = pytest.importorskip("jupytext")
+    notebook, text = (jupytext.read(p) for p in (path, path.with_suffix(".py")))
+    assert [(c.cell_type, c.source) for c in notebook.cells] == [(c.cell_type, c.source) for c in text.cells]
+    assert path.stat().st_size < 1_000_000
+    assert all(c.outputs or c.execution_count for c in notebook.cells if c.cell_type == "code")

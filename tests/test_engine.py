@@ -488,3 +488,26 @@ def test_repr_is_one_line():
     for t in (tg.ones(()), tg.ones((0, 3)), leaf(2, 2, name="W"), leaf(50, 50) * 2, tg.arange(100), tg.full((99,), float("nan"))):
         assert "\n" not in repr(t) and len(repr(t)) < 160
     assert "W" in repr(leaf(1, name="W")) and "multiply" in repr(leaf(2) * 2)
+
+
+@pytest.mark.parametrize("rows", [(), (1,), (5,), (70,)])
+def test_a_weight_reached_in_every_way_at_many_steps(rows):
+    """Few rows are gathered before they are multiplied: nothing is lost between products, sums, slices and whole arrays."""
+    rng = np.random.default_rng(0)
+    W, b = rng.standard_normal((4, 4)) * 0.5, rng.standard_normal(4)
+    xs = rng.standard_normal((130, *rows, 4))
+
+    def loss(weights, biases):
+        total = 0.0
+        for t, (x, w, c) in enumerate(zip(xs, weights, biases, strict=True)):
+            total = total + (tg.tanh(tg.tensor(x) @ w + c) ** 2).sum()
+            if t % 17 == 3:
+                total = total + (w * w).sum() + w[1].sum() * c[2] + (w.T @ w).sum()
+        return total
+
+    shared = [tg.tensor(W, requires_grad=True), tg.tensor(b, requires_grad=True)]
+    apart = [[tg.tensor(a, requires_grad=True) for _ in xs] for a in (W, b)]
+    loss(*[[s] * len(xs) for s in shared]).backward()
+    loss(*apart).backward()
+    for s, copies in zip(shared, apart, strict=True):
+        np.testing.assert_allclose(s.grad.numpy(), sum(c.grad.numpy() for c in copies), rtol=1e-12, atol=1e-12)

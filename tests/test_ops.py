@@ -191,6 +191,27 @@ def test_gradients_to_second_order(name):
     assert abs(got - expected) <= 1e-5 * (1 + abs(expected)) + error
 
 
+@pytest.mark.parametrize("name", [name for name, (_, xs) in CASES.items() if len(xs) > 1])
+def test_a_constant_operand_changes_no_other_gradient(name):
+    f, xs = CASES[name]
+    rng = np.random.default_rng(2)
+    whole = [tg.tensor(x, requires_grad=True) for x in xs]
+    y = f(*whole)
+    v = rng.standard_normal(y.shape)
+    for k, x in enumerate(xs):
+        w = rng.standard_normal(x.shape)
+
+        def both(tensors, k=k, w=w):
+            out = f(*tensors)
+            g = tg.grad(out * out, tensors[k], v, create_graph=True)
+            second = tg.grad((g * w).sum(), tensors[k], allow_unused=True) if g.requires_grad else None
+            return g.numpy(), np.zeros(w.shape) if second is None else second.numpy()
+
+        alone = [tg.tensor(other, requires_grad=j == k) for j, other in enumerate(xs)]
+        for expected, got in zip(both(whole), both(alone), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_float32_stays_float32(name):
     f, xs = CASES[name]

@@ -586,6 +586,7 @@ class custom_vjp:
                 raise NotDifferentiableError(f"custom_vjp {self.__name__} is first-order only: its forward or backward is not made of operations ({error})") from error
 
         nodes = tuple(a._node if is_tensor(a) else None for a in tensors)
+        backward.buffers = residuals if isinstance(residuals, tuple | list) else (residuals,)  # type: ignore[attr-defined]
         return manual(self.__name__, np.asarray(out), nodes, backward, operands=tensors)
 
     def _checked(self, returned: Any, count: int) -> list[Any]:

@@ -76,7 +76,7 @@ class Record:
         """The arrays that the record keeps for its rules."""
         flat: list[Any] = []
         for value in self.saved or ():
-            flat.extend(value) if type(value) is tuple else flat.append(value)
+            flat.extend(value if type(value) is tuple else getattr(value, "buffers", (value,)))
         return [value for value in flat if isinstance(value, np.ndarray)]
 
     @property
@@ -411,10 +411,10 @@ def lifted(record: Record) -> tuple[Any, ...]:
     for name, value in zip(record.op.saved_names, record.saved or (), strict=True):
         place = record.op.place_of(name)
         if place is not None and record.op.sequence and place >= 0:
-            values.append(tuple(v if p is None else wrap(v, p) for v, p in zip(value, record.parents, strict=True)))
+            values.append(tuple(wrap(v, p) for v, p in zip(value, record.parents, strict=True)))
         else:
             node = None if place is None else record if place < 0 else record.parents[place]
-            values.append(value if node is None else wrap(value, node))
+            values.append(wrap(value, node) if place is not None and isinstance(value, np.ndarray) else value)
     return tuple(values)
 
 

@@ -291,6 +291,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
         found = run_sweep([(whole._node, g)], nodes, stop=True, create_graph=create, retain_graph=create)
         return [found[n][0] if n in found else None for n in nodes]
 
+    backward.buffers = tuple(a._data for a in args if is_tensor(a))  # type: ignore[attr-defined]
     shapes = [v.shape for v in values]
     out = manual("checkpoint", joined, tuple(nodes), backward)
     if len(computed) == 1:
