@@ -9,7 +9,7 @@ import numpy as np
 from ..core.primitive import primitive
 from ..core.tape import Array
 from ..errors import NotDifferentiableError, ShapeError
-from .elementwise import absolute, divide, exp, isfinite, where
+from .elementwise import absolute, divide, exp, isfinite, isnan, steady, where
 from .shapes import axes_of, count, kept_shape
 from .shaping import broadcast_to, flip, moveaxis, reshape
 
@@ -277,6 +277,8 @@ def softmax(a: Array, axis: int = -1) -> Any:
 
 @softmax.rule
 def softmax_a(g: Array, out: Array, axis: Any) -> Array:
+    # A row of nothing but -inf is NaN; where it is masked out, its gradient is zero.
+    g, out = steady(g, out, isnan(out))
     return out * (g - (g * out).sum(axis=axis, keepdims=True))
 
 
@@ -295,6 +297,7 @@ def log_softmax(a: Array, axis: int = -1) -> Any:
 
 @log_softmax.rule
 def log_softmax_a(g: Array, out: Array, axis: Any) -> Array:
+    g, out = steady(g, out, isnan(out))
     return g - exp(out) * g.sum(axis=axis, keepdims=True)
 
 
