@@ -53,6 +53,8 @@ class Tensor:
     """
 
     _is_tinygrad_tensor = True
+    _is_parameter = False
+    _named_by_module = False
     _data: np.ndarray
     _node: Record | None = None
     _grad: Tensor | None = None
@@ -358,12 +360,13 @@ class Tensor:
         self._refuse_non_leaf("deepcopy")
         result = tensor(self._data, requires_grad=self.requires_grad, name=self._name)
         result._grad = None if self._grad is None else wrap(self._grad._data.copy())
+        result._is_parameter, result._named_by_module = self._is_parameter, self._named_by_module
         memo[id(self)] = result
         return result
 
     def __reduce__(self) -> Any:
         self._refuse_non_leaf("pickle")
-        return _rebuild, (np.ascontiguousarray(self._data).reshape(self.shape), self.requires_grad, self._name, None if self._grad is None else self._grad._data)
+        return _rebuild, (np.ascontiguousarray(self._data).reshape(self.shape), self.requires_grad, self._name, None if self._grad is None else self._grad._data, self._is_parameter, self._named_by_module)
 
     def _refuse_non_leaf(self, what: str) -> None:
         if not self.is_leaf:
@@ -540,8 +543,9 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
     return Tensor(data, requires_grad=requires_grad, dtype=dtype, name=name)
 
 
-def _rebuild(data: np.ndarray, requires_grad: bool, name: str | None, grad: np.ndarray | None) -> Tensor:
+def _rebuild(data: np.ndarray, requires_grad: bool, name: str | None, grad: np.ndarray | None, is_parameter: bool = False, named_by_module: bool = False) -> Tensor:
     result = tensor(data, requires_grad=requires_grad, name=name)
+    result._is_parameter, result._named_by_module = is_parameter, named_by_module
     result._grad = None if grad is None else wrap(grad)
     return result
 

@@ -1,0 +1,121 @@
+"""What a model does on an example: its modules, their output shapes, parameters and floating-point operations."""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import Any
+
+import numpy as np
+
+from ..core.state import ScopePath, current, installed, plain
+from ..core.tape import _table
+from ..core.tensor import is_tensor
+from .module import Module, ModuleList
+
+_FREE = set(
+    "reshape transpose broadcast_to concatenate stack getitem flip roll tile repeat pad take take_along_axis embedding diagonal astype copy detach where "
+    "squeeze expand_dims equal not_equal less less_equal greater greater_equal one_hot scatter".split()
+)
+
+
+def operations(op: Any, values: tuple[Any, ...], out: Any) -> int:
+    """Floating-point operations of one call: a multiplication and its addition count as two, moving data as none."""
+    name = op.name
+    if name in _FREE:
+        return 0
+    if name == "matmul":
+        return 2 * int(out.size) * int(np.shape(values[0])[-1])
+    if name == "conv2d":
+        return 2 * int(out.size) * math.prod(np.shape(values[1])[1:])
+    if name == "einsum":
+        lengths: dict[str, int] = {}
+        text = next(v for v in values if isinstance(v, str))
+        operands = next(v for v in values if isinstance(v, list | tuple))
+        for term, operand in zip(text.replace(" ", "").split("->")[0].split(","), operands, strict=False):
+            lengths.update(zip(term, np.shape(operand), strict=False))
+        return 2 * math.prod(lengths.values())
+    return max([int(np.size(out)), *(int(v.size) for v in values if is_tensor(v) and v.dtype.kind == "f")])
+
+
+class Summary:
+    """The table that :meth:`Module.summary` makes; prints as text, and as HTML in a notebook. ``rows`` has its figures."""
+
+    head = ("module", "kind", "output", "parameters", "operations")
+
+    def __init__(self, rows: list[tuple[str, str, str, int, bool, int]]) -> None:
+        self.rows = rows
+
+    def _cells(self) -> list[list[str]]:
+        return [[path, kind, output, f"{count:,}{' shared' if shared else ''}", f"{flops:,}"] for path, kind, output, count, shared, flops in self.rows]
+
+    def __str__(self) -> str:
+        return _table(list(self.head), self._cells(), "<<<>>")
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in self.head)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self._cells())
+        return f"<table><tr>{head}</tr>{body}</table>"
+
+
+class _Observer:
+    """Counts operations by scope, and notes what each module gave."""
+
+    def __init__(self) -> None:
+        self.flops: dict[ScopePath, int] = {}
+        self.outputs: dict[int, str] = {}
+
+    def __call__(self, op: Any, values: tuple[Any, ...], out: Any) -> None:
+        path = tuple((name, None) for name, _ in current().scope)
+        count = operations(op, values, out)
+        for k in range(len(path) + 1):
+            self.flops[path[:k]] = self.flops.get(path[:k], 0) + count
+
+    def called(self, module: Module, scope: ScopePath, out: Any) -> None:
+        self.outputs[id(module)] = shapes_of(out)
+
+
+def shapes_of(out: Any) -> str:
+    if isinstance(out, list | tuple):
+        return "(" + ", ".join(map(shapes_of, out)) + ")"
+    return str(out.shape) if hasattr(out, "shape") else type(out).__name__
+
+
+def summarize(model: Module, example: tuple[Any, ...], options: dict[str, Any]) -> Summary:
+    observer = _Observer()
+    training = {id(m): m.training for m in model.modules()}
+    try:
+        with installed(plain(current()).replace(recording=False, scope=(), observers=(observer,))):
+            model.eval()(*example, **options)
+    finally:
+        for module in model.modules():
+            object.__setattr__(module, "training", training[id(module)])
+    holders: dict[int, list[int]] = {}
+    for module in model.modules():
+        for _, part in module._members():
+            if not isinstance(part, Module):
+                holders.setdefault(id(part), []).append(id(module))
+    rows: list[tuple[str, str, str, int, bool, int]] = []
+    root = (model._name or type(model).__name__, None)
+    for path, module in model.named_modules():
+        below = set(map(id, module.modules()))
+        own = [(p, holders[id(p)]) for p in module.parameters()]
+        count = sum(p.size for p, holding in own if holding[0] in below)
+        shared = any(len(holding) > 1 and not below.issuperset(holding) for _, holding in own)
+        scope = (root, *((name, None) for name in _scopes(model, path)))
+        rows.append((path, type(module).__name__, observer.outputs.get(id(module), ""), count, shared, observer.flops.get(scope, 0)))
+    return Summary(rows)
+
+
+def _scopes(model: Module, path: str) -> list[str]:
+    """The scope names on the way to a module; a list of modules is never called itself."""
+    names: list[str] = []
+    module = model
+    while path:
+        name, module = next((n, m) for n, m in module.named_children() if path == n or path.startswith(n + "."))
+        if type(module) is not ModuleList:
+            names.append(module._name or name)
+        path = path[len(name) + 1 :]
+    return names

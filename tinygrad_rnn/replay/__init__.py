@@ -1,0 +1,5 @@
+"""``unroll``: a step function applied along the time axis."""
+
+from .unrolling import unroll
+
+__all__ = ["unroll"]
