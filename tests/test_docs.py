@@ -10,7 +10,6 @@ import types
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.__main__ import main
 
 MODULES = [m.name for m in pkgutil.walk_packages(tg.__path__, "tinygrad_rnn.") if not m.name.endswith("__main__")]
 README = pathlib.Path(__file__).parent.parent / "README.md"
@@ -48,15 +47,6 @@ def test_readme(capsys):
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(block, "README.md", "exec"), names)
     assert capsys.readouterr().out == re.search(r"```text\n(.*?)```", text, re.DOTALL)[1]
-
-
-def test_the_main_job(capsys):
-    main(["--seconds", "0.5"])
-    printed = capsys.readouterr().out
-    assert "bits a character" in printed and "step[2]" in printed
-    with pytest.raises(SystemExit) as stopped:
-        main(["--seconds", "-1"])
-    assert stopped.value.code == 2
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

@@ -103,7 +103,7 @@ def test_padding_is_never_looked_at(kind, bidirectional):
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_stays_float32_and_names_what_to_convert(kind):
     network = KINDS[kind](3, 4, 2, rng=0, bidirectional=True, **EXTRA.get(kind, {}))
-    y, last = network(np.zeros((5, 2, 3), np.float32), lengths=[5, 3])
+    y, _ = network(np.zeros((5, 2, 3), np.float32), lengths=[5, 3])
     y.sum().backward()
     assert {y.dtype, *(p.grad.dtype for p in network.parameters())} == {np.dtype(np.float32)}
     with pytest.raises(TypeError, match=r"input is float64, the weights are float32; convert it with .astype\('float32'\)"):

@@ -13,6 +13,9 @@ Operations on tensors are recorded on a tape; ``backward()`` sweeps it in revers
 (2, 2)
 """
 
+import importlib as _importlib
+from typing import TYPE_CHECKING
+
 import numpy as _np
 
 from . import errors, ops
@@ -176,6 +179,11 @@ from .ops.shaping import (
     vsplit,
     vstack,
 )  # fmt: skip
+from .replay import unroll
+
+if TYPE_CHECKING:
+    from . import data, files, nn, optim, train
+    from .files import load, save
 
 __version__ = "0.1.0"
 
@@ -183,6 +191,23 @@ float32 = _np.float32
 float64 = _np.float64
 abs = absolute
 pow = power
+
+# Parts that load when they are first used, so that the import costs little more than NumPy's.
+_PARTS = ("data", "files", "nn", "optim", "train")
+_FUNCTIONS = {"save": "files", "load": "files"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _PARTS:
+        return _importlib.import_module(f"{__name__}.{name}")
+    if name in _FUNCTIONS:
+        return getattr(_importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PARTS, *_FUNCTIONS])
+
 
 __all__ = [
     "Primitive",
@@ -229,6 +254,7 @@ __all__ = [
     "cumprod",
     "cumsum",
     "custom_vjp",
+    "data",
     "defvjp",
     "deg2rad",
     "detect_anomaly",
@@ -250,6 +276,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
+    "files",
     "flip",
     "fliplr",
     "flipud",
@@ -285,6 +312,7 @@ __all__ = [
     "less",
     "less_equal",
     "linspace",
+    "load",
     "log",
     "log1p",
     "log2",
@@ -310,12 +338,14 @@ __all__ = [
     "multiply",
     "nan_to_num",
     "negative",
+    "nn",
     "no_grad",
     "norm",
     "not_equal",
     "one_hot",
     "ones",
     "ones_like",
+    "optim",
     "outer",
     "pad",
     "positive",
@@ -338,6 +368,7 @@ __all__ = [
     "roll",
     "rollaxis",
     "rot90",
+    "save",
     "scatter",
     "scope",
     "set_default_dtype",
@@ -368,11 +399,13 @@ __all__ = [
     "tensordot",
     "tile",
     "trace",
+    "train",
     "transpose",
     "trapezoid",
     "tril",
     "triu",
     "trunc",
+    "unroll",
     "var",
     "vdot",
     "vjp",

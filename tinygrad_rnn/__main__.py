@@ -1,78 +1,256 @@
-"""``python -m tinygrad_rnn``: train a small recurrent language model on the standard library's reference texts."""
+"""``python -m tinygrad_rnn``: train a recurrent language model on a text, write with it, look at it."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
+import os
+import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
 import tinygrad_rnn as tg
 
+from . import data, drawing, files, nn, optim, train
+from .errors import TinygradError
 
-def demo(seconds: float, seed: int) -> None:
-    """Train a tanh RNN on characters for a while; print its loss and the tape of three steps."""
-    from pydoc_data.topics import topics
+MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
 
-    text = "\n\n".join(topics.values())
-    symbols = sorted(set(text))
-    codes = np.searchsorted(np.array(symbols), np.array(list(text)))
-    rng = np.random.default_rng(seed)
-    hidden, batch, window = 96, 32, 24
-    weights = {
-        "W": tg.randn(len(symbols), hidden, rng=rng) * 0.1,
-        "U": tg.randn(hidden, hidden, rng=rng) / math.sqrt(hidden),
-        "b": tg.zeros(hidden),
-        "V": tg.randn(hidden, len(symbols), rng=rng) / math.sqrt(hidden),
-    }
-    for name, weight in weights.items():
-        weight.name = name
-        weight.requires_grad_()
-    moments = {name: (np.zeros(w.shape, np.float32), np.zeros(w.shape, np.float32)) for name, w in weights.items()}
 
-    def loss_of(windows: np.ndarray) -> tg.Tensor:
-        h: tg.Tensor = tg.zeros((len(windows), hidden))
-        total: tg.Tensor = tg.zeros(())
-        rows = np.arange(len(windows))
-        for t in range(windows.shape[1] - 1):
-            with tg.scope("step", step=t):
-                h = tg.tanh(tg.embedding(windows[:, t], weights["W"]) + h @ weights["U"] + weights["b"])
-                total = total - tg.log_softmax(h @ weights["V"])[rows, windows[:, t + 1]].mean()
-        mean: tg.Tensor = total / (windows.shape[1] - 1)
-        return mean
+class _Parser(argparse.ArgumentParser):
+    """Every bad argument is one line and exit status 2."""
 
-    print(f"{len(text):,} characters of Python's reference texts, {len(symbols)} symbols; a tanh RNN of {hidden} units, {seconds:g} seconds")
-    start, step = time.monotonic(), 0
-    shown = 0.0
-    while (elapsed := time.monotonic() - start) < seconds:
-        places = rng.integers(0, len(codes) - window - 1, batch)
-        loss = loss_of(codes[places[:, None] + np.arange(window + 1)])
-        loss.backward()
-        step += 1
-        with tg.no_grad():
-            for name, weight in weights.items():
-                gradient, (mean, square) = weight.grad.numpy(), moments[name]  # type: ignore[union-attr]
-                mean += 0.1 * (gradient - mean)
-                square += 0.001 * (gradient * gradient - square)
-                weight -= 0.003 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
-                weight.zero_grad()
-        if elapsed >= shown:
-            print(f"step {step:5d}  {loss.item() / math.log(2):.3f} bits a character")
-            shown += seconds / 8
-    print(f"step {step:5d}  {loss.item() / math.log(2):.3f} bits a character\n\nThree steps of it, on the tape:\n")
-    print(tg.tape(loss_of(codes[None, :4])))
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help tells more)\n")
+
+
+def _positive(kind: Any) -> Any:
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not (value > 0 and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(f"expected a positive {'whole number' if kind is int else 'number'}, got {text!r}")
+        return value
+
+    return convert
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, got {text!r}")
+    return value
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (value >= 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    top = _Parser(prog="python -m tinygrad_rnn", description="Recurrent networks on NumPy: train a language model on a text, write with it, look at it.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    numbers = argparse.ArgumentDefaultsHelpFormatter
+
+    one = commands.add_parser(
+        "train", formatter_class=numbers, help="learn a text, character by character",
+        description="Learn to predict each next character of a text. The last tenth of the text is held out and measured at the end, beside "
+        "character n-gram models of the same text; the tenth before it says when to stop. In the folder --out this leaves the model, its "
+        "history (CSV, and a plot where matplotlib is installed) and the network unrolled over three steps (DOT, and SVG where Graphviz is installed).",
+    )  # fmt: skip
+    one.add_argument("file", nargs="?", metavar="FILE", help="a UTF-8 text; without it Python's own reference texts, 465,126 characters")
+    one.add_argument("--out", default="model", metavar="DIR", help="the folder to write to")
+    one.add_argument("--cell", choices=tuple(nn.sequence.CELLS), default="lstm", help="the kind of recurrent cell")
+    one.add_argument("--hidden", type=_positive(int), default=192, metavar="N", help="units a layer: more can learn more, and take longer")
+    one.add_argument("--layers", type=_positive(int), default=1, metavar="N", help="recurrent layers on top of each other")
+    one.add_argument("--embedding", type=_positive(int), default=64, metavar="N", help="numbers that stand for a character")
+    one.add_argument("--dropout", type=_fraction, default=0.1, metavar="P", help="share of the values that are dropped in training, against learning by heart")
+    one.add_argument("--window", type=_positive(int), default=64, metavar="N", help="steps through which gradients flow back; the state goes on beyond")
+    one.add_argument("--batch", type=_positive(int), default=32, metavar="N", help="places of the text that are read side by side")
+    one.add_argument("--lr", type=_positive(float), default=4e-3, metavar="X", help="the learning rate of Adam at its highest")
+    one.add_argument("--clip", type=_positive(float), default=1.0, metavar="X", help="the largest norm that gradients may have")
+    one.add_argument("--steps", type=_positive(int), default=1800, metavar="N", help="updates of the weights at most")
+    one.add_argument("--minutes", type=_positive(float), default=None, metavar="X", help="time for training at most")
+    one.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights and of the order of the data: the same seed, the same model")
+    one.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
+    one.set_defaults(run=run_train)
+
+    two = commands.add_parser("generate", formatter_class=numbers, help="write a text with a trained model", description="Write a text, character by character.")
+    two.add_argument("model", metavar="MODEL", help="a folder that `train` made, or a model file in it")
+    two.add_argument("--prompt", default=None, metavar="TEXT", help="how the text begins; a line break without it")
+    two.add_argument("--length", type=_positive(int), default=600, metavar="N", help="characters to write")
+    two.add_argument("--temperature", type=_temperature, default=0.8, metavar="X", help="0 always takes the likeliest character, 1 draws as the model believes, more is wilder")
+    two.add_argument("--top-k", type=_positive(int), default=None, metavar="N", help="draw among the N likeliest characters alone")
+    two.add_argument("--seed", type=int, default=None, metavar="N", help="the same seed, the same text")
+    two.set_defaults(run=run_generate)
+
+    three = commands.add_parser("graph", formatter_class=numbers, help="draw a model, unrolled", description="Draw the network unrolled over a few steps.")
+    three.add_argument("model", metavar="MODEL", help="a folder that `train` made, or a model file in it")
+    three.add_argument("--steps", type=_positive(int), default=3, metavar="N", help="time steps to draw")
+    three.add_argument("--out", default="graph.svg", metavar="FILE", help=".dot needs nothing; .svg, .png and .pdf need Graphviz's program `dot`")
+    three.set_defaults(run=run_graph)
+
+    four = commands.add_parser("info", help="what a model file holds", description="What a model file holds: the network, its parameters, how it was trained.")
+    four.add_argument("model", metavar="MODEL", help="a folder that `train` made, or a model file")
+    four.set_defaults(run=run_info)
+    return top
+
+
+def language_loss(model: Any, batch: Any, state: Any) -> tuple[tg.Tensor, Any]:
+    """Mean cross-entropy of the next symbols, and the state to carry on."""
+    logits, state = model(batch.inputs, state)
+    return nn.functional.cross_entropy(logits, batch.targets, axis=-1), state
+
+
+def run_train(options: argparse.Namespace) -> None:
+    text = data.reference_text() if options.file is None else data.read_text(options.file)
+    vocabulary = data.Vocabulary.from_text(text)
+    ids = vocabulary.encode(text)
+    learn, check, held_out = data.split(ids)
+    needed = 2 * (options.window * options.batch + 1)
+    if len(learn) < needed:
+        raise ValueError(f"the text is too short: {len(text):,} characters, of which {len(learn):,} to learn from; --window {options.window} --batch {options.batch} needs {needed:,}")
+    os.makedirs(options.out, exist_ok=True)
+    source = np.random.default_rng(options.seed)
+    model = nn.LanguageModel(len(vocabulary), options.hidden, embedding_dim=options.embedding, cell=options.cell, num_layers=options.layers, dropout=options.dropout, rng=source)
+    batches = data.windows(learn, options.window, options.batch, rng=source)
+    streams = max(1, min(32, (len(check) - 1) // 256))
+
+    def measured(part: np.ndarray) -> float:
+        return train.evaluate(model, data.windows(part, min(256, (len(part) - 1) // streams), streams, shuffle=False), language_loss)
+
+    what = "Python's reference texts" if options.file is None else options.file
+    print(f"{what}: {len(text):,} characters, {len(vocabulary)} different ones")
+    print(f"{options.cell.upper()}, {options.hidden} units, {model.num_parameters():,} parameters; writing to {options.out}", flush=True)
+    optimizer = optim.Adam(model.parameters(), options.lr)
+    schedule = optim.LinearWarmupLR(optimizer, min(50, max(1, options.steps // 4)), after=optim.CosineAnnealingLR(optimizer, max(1, options.steps), eta_min=options.lr / 50))
+    history = train.fit(
+        model, batches, language_loss, optimizer, steps=options.steps, seconds=None if options.minutes is None else 60 * options.minutes, clip=options.clip,
+        validate=lambda _: measured(check), validate_every=max(1, min(len(batches), options.steps // 4)), patience=3, schedule=schedule,
+        checkpoint=os.path.join(options.out, CHECKPOINT), resume=options.resume,
+    )  # fmt: skip
+    bits = measured(held_out) / math.log(2)
+    print(f"\n{history}\n\nbits a character on the last tenth of the text, which nothing was learnt from:")
+    print(f"  {options.cell.upper():24s} {bits:.3f}")
+    known = np.concatenate([learn, check])
+    for order in (4, 6):
+        print(f"  {f'{order}-gram (Witten-Bell)':24s} {data.WittenBell(order, len(vocabulary)).fit(known).bits(held_out):.3f}")
+    facts = {"vocabulary": vocabulary.to_json(), "text": what, "bits": bits, "steps": len(history), "seed": options.seed}
+    nn.save_model(os.path.join(options.out, MODEL), model, facts)
+    history.save(os.path.join(options.out, "history.csv"))
+    left = [MODEL, "history.csv"]
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        history.plot().savefig(os.path.join(options.out, "history.png"), dpi=120)
+        left.append("history.png")
+    except ImportError:
+        pass
+    left += draw(model, 3, os.path.join(options.out, "graph.svg"), wanted=False)
+    print("\na sample:\n")
+    write(model, vocabulary, None, 400, 0.7, None, np.random.default_rng(options.seed))
+    print(f"\nin {options.out}: {', '.join(left)}")
+
+
+def unrolled(model: Any, steps: int) -> str:
+    """DOT text of the network over a few steps, with one symbol a step."""
+    logits, _ = model.eval()(np.zeros((steps, 1), int))
+    return drawing.dot(tg.tape(logits))
+
+
+def draw(model: Any, steps: int, path: str, wanted: bool) -> list[str]:
+    """Write a picture; the DOT text beside it too, and alone where there is no program to draw it and none was asked for."""
+    import subprocess
+
+    text, (stem, suffix) = unrolled(model, steps), os.path.splitext(path)
+    files.atomic_write(stem + ".dot", text.encode())
+    names = [os.path.basename(stem) + ".dot"]
+    if suffix != ".dot":
+        try:
+            made = subprocess.run(["dot", f"-T{suffix[1:]}"], input=text.encode(), capture_output=True, check=True, timeout=60)
+            files.atomic_write(path, made.stdout)
+            names.append(os.path.basename(path))
+        except (OSError, subprocess.SubprocessError) as error:
+            if wanted:
+                reason = "the program `dot` of Graphviz is not installed" if isinstance(error, FileNotFoundError) else f"`dot` failed: {error}"
+                raise ValueError(f"cannot draw {path}: {reason}; {stem}.dot has the graph as text") from error
+    return names
+
+
+def read_model(path: str) -> tuple[Any, data.Vocabulary | None, dict[str, Any]]:
+    if os.path.isdir(path):
+        path = os.path.join(path, MODEL)
+    model = nn.load_model(path)
+    facts = dict(files.load(path).metadata)
+    return model, data.Vocabulary.from_json(facts["vocabulary"]) if "vocabulary" in facts else None, facts
+
+
+def language_model(path: str) -> tuple[Any, data.Vocabulary]:
+    model, vocabulary, _ = read_model(path)
+    if not isinstance(model, nn.LanguageModel) or vocabulary is None:
+        raise ValueError(f"{path} holds a {type(model).__name__}{'' if vocabulary else ' without a vocabulary'}, expected a language model that `train` made")
+    return model, vocabulary
+
+
+def write(model: Any, vocabulary: data.Vocabulary, prompt: str | None, length: int, temperature: float, top_k: int | None, rng: Any) -> None:
+    """Print a text as it is drawn."""
+    begin = prompt if prompt is not None else "\n" if "\n" in vocabulary else vocabulary.symbols[0]
+    print(prompt or "", end="")
+    stream = model.stream(vocabulary.encode(begin), temperature, top_k, rng)
+    for _ in range(length):
+        print(vocabulary.decode([next(stream)]), end="", flush=True)
+    print()
+
+
+def run_generate(options: argparse.Namespace) -> None:
+    model, vocabulary = language_model(options.model)
+    write(model, vocabulary, options.prompt, options.length, options.temperature, options.top_k, options.seed)
+
+
+def run_graph(options: argparse.Namespace) -> None:
+    if os.path.splitext(options.out)[1] not in (".dot", ".svg", ".png", ".pdf"):
+        raise ValueError(f"--out {options.out}: expected a name that ends in .dot, .svg, .png or .pdf")
+    model, _ = language_model(options.model)
+    print("wrote", ", ".join(draw(model, options.steps, options.out, wanted=True)))
+
+
+def run_info(options: argparse.Namespace) -> None:
+    model, vocabulary, facts = read_model(options.model)
+    print(model)
+    example = [np.zeros((1, 1), int)] if isinstance(model, nn.LanguageModel) else []
+    print(f"\n{model.summary(*example) if example else f'{model.num_parameters():,} parameters'}\n")
+    if vocabulary is not None:
+        print(f"vocabulary: {len(vocabulary)} symbols")
+    for name, value in facts.items():
+        if name not in ("model", "vocabulary") and isinstance(value, str | int | float):
+            print(f"{name}: {value}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tinygrad_rnn", description="Train a small recurrent language model and show its tape.")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to train (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows (default: 0)")
-    options = parser.parse_args(arguments)
-    if not options.seconds > 0:
-        parser.error("--seconds must be positive")
-    demo(options.seconds, options.seed)
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (TinygradError, ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        sys.exit(_fail(f"python -m tinygrad_rnn {options.command}: error: {text}"))
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

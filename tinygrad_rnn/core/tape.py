@@ -341,7 +341,7 @@ def _fit(gi: Any, parent: Any, record: Record) -> Any:
         return gi
     if shape != parent.shape:
         if shape[1:] == parent.shape and shape == record.shape and type(gi) is np.ndarray:
-            if len(shape) == 2 and shape[0] <= Product.rows and gi.dtype is parent.dtype:
+            if len(shape) == 2 and shape[0] <= Product.rows and gi.dtype == parent.dtype:
                 return Product((None, gi))
             gi = np.add.reduce(gi)
         else:

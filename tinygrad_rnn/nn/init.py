@@ -122,8 +122,8 @@ def orthogonal(tensor: Tensor, gain: float = 1.0, *, rng: Any = None) -> Tensor:
 
     def block(n: int, m: int) -> np.ndarray:
         q, r = np.linalg.qr(source.standard_normal((max(n, m), min(n, m))))
-        q = q * np.sign(np.diagonal(r))
-        return q if n >= m else q.T
+        q *= np.sign(np.diagonal(r))
+        return np.asarray(q if n >= m else q.T)
 
     return _fill(tensor, lambda: gain * np.concatenate([block(rows // blocks, columns) for _ in range(blocks)]).reshape(tensor.shape))
 
@@ -138,4 +138,4 @@ def identity(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """
     if tensor.ndim != 2:
         raise ShapeError(f"identity: expected a matrix, got shape {tensor.shape}")
-    return _fill(tensor, lambda: gain * np.eye(*tensor.shape))
+    return _fill(tensor, lambda: gain * np.eye(tensor.shape[0], tensor.shape[1]))

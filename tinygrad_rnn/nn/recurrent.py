@@ -19,7 +19,7 @@ from ..replay.unrolling import checked_lengths
 from . import init
 from .functional import dropout
 from .layers import empty, fraction, positive
-from .module import Module, Parameter, lift, same_dtype, sizes
+from .module import Module, lift, same_dtype, sizes
 
 Step = Callable[[Any, Any], Any]
 
@@ -285,7 +285,7 @@ class Recurrent(Module):
                     parameter.name = f"{path}_{name}" if "." not in path else f"{name}.{path}"
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        return ((cell._name, cell) for cell in self._cells if isinstance(cell, Module))
+        return ((str(cell._name), cell) for cell in self._cells if isinstance(cell, Module))
 
     def _tree(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """PyTorch's layout: a cell's ``weight_ih`` is ``weight_ih_l0`` of the network."""
@@ -304,7 +304,7 @@ class Recurrent(Module):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "_l" in name and isinstance(value, Parameter):
+        if "_l" in name and is_tensor(value) and value._is_parameter:
             for suffix, cell in self._members():
                 inner = name.removesuffix(f"_{suffix}")
                 if inner != name and hasattr(cell, inner):

@@ -27,14 +27,14 @@ def operations(op: Any, values: tuple[Any, ...], out: Any) -> int:
     if name == "matmul":
         return 2 * int(out.size) * int(np.shape(values[0])[-1])
     if name == "conv2d":
-        return 2 * int(out.size) * math.prod(np.shape(values[1])[1:])
+        return 2 * int(out.size) * int(math.prod(np.shape(values[1])[1:]))
     if name == "einsum":
         lengths: dict[str, int] = {}
         text = next(v for v in values if isinstance(v, str))
         operands = next(v for v in values if isinstance(v, list | tuple))
         for term, operand in zip(text.replace(" ", "").split("->")[0].split(","), operands, strict=False):
             lengths.update(zip(term, np.shape(operand), strict=False))
-        return 2 * math.prod(lengths.values())
+        return 2 * int(math.prod(lengths.values()))
     return max([int(np.size(out)), *(int(v.size) for v in values if is_tensor(v) and v.dtype.kind == "f")])
 
 

@@ -839,9 +839,11 @@ def sigmoid(x: Array) -> Any:
     >>> tg.sigmoid(tg.tensor([0.0, -1000.0, 1000.0]))
     tensor([0.5, 0., 1.], float32)
     """
-    x = np.asarray(x)
-    z = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, z) / (1.0 + z)
+    # Where exp(-x) overflows, 1 / inf is the 0 that is wanted.
+    with np.errstate(over="ignore"):
+        z = np.exp(np.multiply(x, -1.0))
+    z += 1.0
+    return np.reciprocal(z)
 
 
 @sigmoid.rule

@@ -46,7 +46,7 @@ def matmul_x(g: Array, x_shape: tuple[int, ...], y: Array) -> Array:
 @matmul.rule
 def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
     if len(y_shape) == 2 and x.ndim <= 2:
-        if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype is x.dtype and (x.ndim == 1 or len(x) <= Product.rows):
+        if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype == x.dtype and (x.ndim == 1 or len(x) <= Product.rows):
             return Product((x, g) if x.ndim == 2 else (x[None], g[None]))
         if x.ndim == 2:
             return x.T.dot(g)

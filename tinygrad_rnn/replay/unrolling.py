@@ -62,8 +62,8 @@ def unroll(
     state = tree.tensors("unroll: state", state)
     full, mask = int(steps), None
     if lengths is not None:
-        batches = {leaf.shape[:1] for leaf in tree.leaves(state)} | {leaf.shape[1:2] for leaf in (() if isinstance(inputs, int | np.integer) else tree.leaves(inputs))}
-        counts = checked_lengths("unroll", lengths, int(steps), next(iter(batches), ())[0] if batches and () not in batches else None)
+        batch = next((leaf.shape[0] for leaf in tree.leaves(state) if leaf.ndim), None)
+        counts = checked_lengths("unroll", lengths, int(steps), batch)
         full = int(counts.min(initial=steps))
         if full < steps:
             mask = np.arange(steps)[:, None] < counts

@@ -1,0 +1,5 @@
+"""Pictures of tapes."""
+
+from .plain import dot
+
+__all__ = ["dot"]
