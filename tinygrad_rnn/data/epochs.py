@@ -88,7 +88,7 @@ class Epochs(Generic[T]):
         """
         names = ("seed", "epoch", "index", "length")
         if not isinstance(state, Mapping) or set(state) != set(names):
-            raise DtypeError(f"load_state_dict: expected a mapping with the keys {', '.join(names)}, got {sorted(state) if isinstance(state, Mapping) else type(state).__name__}")
+            raise DtypeError(f"load_state_dict: expected a mapping with the keys {', '.join(names)}, got {list(state) if isinstance(state, Mapping) else type(state).__name__}")
         seed, epoch, index, length = (state[name] for name in names)
         numbers = [epoch, index, length, *(seed if isinstance(seed, list | tuple) and len(seed) == 4 else [None])]
         if not all(type(n) is int and n >= 0 for n in numbers):

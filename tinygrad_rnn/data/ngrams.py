@@ -93,8 +93,8 @@ class _Level:
         # The last place, which -1 finds as well, is that of n-grams and contexts that were never seen.
         self.seen = np.append(seen, np.iinfo(np.int64).max)
         self.counts = np.append(counts, 0)
-        self.followed = np.bincount(seen // size, weights=counts, minlength=contexts + 1)
-        self.distinct = np.bincount(seen // size, minlength=contexts + 1)
+        self.followed = np.bincount(seen // size, weights=counts, minlength=contexts)
+        self.distinct = np.bincount(seen // size, minlength=contexts)
 
     def find(self, context: np.ndarray, text: np.ndarray) -> np.ndarray:
         """The place of the n-gram of each context and symbol, -1 where it was never seen."""

@@ -112,7 +112,7 @@ class Vocabulary:
         except TypeError as error:
             raise DtypeError(f"encode: expected {'a str or ' * self.characters}an iterable of symbols, got {type(text_or_tokens).__name__}") from error
         ids = np.fromiter((places.get(token, unknown) for token in tokens), np.int64, len(tokens))
-        if unknown < 0 and (lacking := np.flatnonzero(ids < 0)).size:
+        if (lacking := np.flatnonzero(ids < 0)).size:
             raise self._unknown("encode", tokens[lacking[0]], int(lacking[0]))
         return ids
 

@@ -247,7 +247,7 @@ def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) 
     if ph or pw:
         values = np.pad(values, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=lowest)
     windows = _windows(values, kernel, stride, dilation)
-    flat = windows.reshape(*windows.shape[:4], -1).argmax(axis=-1)
+    flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1]).argmax(axis=-1)
     i, j = np.divmod(flat, kernel[1])
     row = np.arange(flat.shape[2])[:, None] * stride[0] + i * dilation[0] - ph
     column = np.arange(flat.shape[3]) * stride[1] + j * dilation[1] - pw

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.primitive import primitive
 from ..core.tape import Array
 from ..errors import NotDifferentiableError, ShapeError
-from .elementwise import absolute, divide, exp, isfinite, isnan, steady, where
+from .elementwise import absolute, divide, exp, isnan, steady, where
 from .shapes import axes_of, count, kept_shape
 from .shaping import broadcast_to, flip, moveaxis, reshape
 
@@ -258,7 +258,7 @@ def logsumexp(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
 @logsumexp.rule
 def logsumexp_a(g: Array, a: Array, out: Array, axis: Any) -> Array:
     kept = kept_shape(a.shape, axis)
-    shift = where(isfinite(out), out, 0.0).reshape(kept)
+    shift = where(out == -np.inf, 0.0, out).reshape(kept)
     return g.reshape(kept) * exp(a - shift)
 
 
@@ -366,11 +366,12 @@ def _norm2_x(g: Array, x: Array, out: Array, axis: Any) -> Array:
 
 
 def _norm_p(x: Array, p: float, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """(sum |x|^p)^(1/p), with gradient 0 for a vector of zeros."""
+    """(sum |x|^p)^(1/p), with gradient 0 at a zero, and for a vector of zeros."""
     size = absolute(x)
-    zero = (size == 0).all(axis=axes, keepdims=True)
-    total = sum(where(zero, 1.0, size) ** p, axes, keepdims=True)
-    out = where(zero, 0.0, total ** (1 / p))
+    zero = size == 0
+    total = sum(where(zero, 0.0 if p > 0 else np.inf, where(zero, 1.0, size) ** p), axes, keepdims=True)
+    empty = total == 0
+    out = where(empty, 0.0, where(empty, 1.0, total) ** (1 / p))
     return out if keepdims else reshape(out, tuple(n for k, n in enumerate(np.shape(x)) if k not in axes))
 
 

@@ -29,8 +29,9 @@ def erf(x: np.ndarray) -> np.ndarray:
     """The error function of floating x, computed in float64 and returned in x's dtype."""
     value = np.asarray(x, np.float64)
     a = np.abs(value)
-    near = np.minimum(a, 0.84375) ** 2
-    out = a + a * _poly(_PP, near) / _poly(_QQ, near)
+    near = np.minimum(a, 0.84375)
+    square = near * near
+    out = near + near * _poly(_PP, square) / _poly(_QQ, square)
     s = np.clip(a, 0.84375, 1.25) - 1
     out = np.where(a >= 0.84375, _ERX + _poly(_PA, s) / _poly(_QA, s), out)
     tail = np.clip(a, 1.25, 6.0)
