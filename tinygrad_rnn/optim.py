@@ -33,10 +33,13 @@ Rule = Callable[[str, Any], Any]
 """What a setting is named in messages, and its value: gives the value as a plain Python one, or raises."""
 
 BLOCK = 256 * 1024
-"""Bytes of one array in a block: five such arrays fit in a second-level cache of 1 MB. Measured in benchmarks/optim.py."""
+"""Bytes of one array in a block. Smaller ones cost more calls, larger ones gain nothing and leave the caches: benchmarks/optim.py."""
 
 ROW = 8192
 """Elements that one BLAS product adds up for a norm: more would start its threads."""
+
+STRIP = 32
+"""Columns of a transposed matrix that are copied at once."""
 
 
 def _real(what: str, value: Any, low: float = 0.0, high: float = math.inf, below: bool = False) -> float:
@@ -170,7 +173,7 @@ class _Store:
         self.size = 0
         limit = max(1, BLOCK // self.dtype.itemsize)
         small = limit // 4
-        filled = limit
+        filled = limit + 1
         for k in sorted(range(len(parameters)), key=lambda k: parameters[k].size <= small):
             size = parameters[k].size
             pieces = list(_pieces(k, parameters[k].shape, self.size, limit)) if size else []
@@ -222,8 +225,17 @@ def _gathered(arrays: Sequence[Any], run: list[_Piece], scratch: Array) -> Array
         if array.flags.c_contiguous:
             return array.reshape(-1)
     for owner, part, shape, start, stop in run:
-        np.copyto(scratch[start - first.start : stop - first.start].reshape(shape), arrays[owner][part])
+        _copy(arrays[owner][part], scratch[start - first.start : stop - first.start].reshape(shape))
     return scratch[: run[-1].stop - first.start]
+
+
+def _copy(source: Array, target: Array) -> None:
+    """Copy into a C-contiguous array. A transposed matrix goes in strips, so that a line of the cache is read once and not for every element."""
+    if source.ndim == 2 and source.strides[0] < source.strides[1] and source.shape[0] >= STRIP:
+        for k in range(0, source.shape[1], STRIP):
+            np.copyto(target[:, k : k + STRIP], source[:, k : k + STRIP])
+    else:
+        np.copyto(target, source)
 
 
 class Optimizer:
@@ -380,7 +392,8 @@ class Optimizer:
             groups.append({**group, **{name: list(v) if isinstance(v, tuple) else v for name, v in options.items()}, "params": []})
         for number, (k, store, j) in enumerate(self._places()):
             groups[k]["params"].append(number)
-            state[str(number)] = {"step": store.steps[j], **({name: store.view(name, j).copy() for name in store.arrays} if store.live[j] else {})}
+            names = [name for name in self._arrays if name in store.arrays and store.live[j]]
+            state[str(number)] = {"step": store.steps[j], **{name: store.view(name, j).copy() for name in names}}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Any) -> None:
@@ -425,9 +438,10 @@ class Optimizer:
         _refuse(what, faults)
         for k, store, j, step, arrays in loaded:
             store.steps[j], store.live[j] = step, bool(arrays)
-            for name in {*store.arrays, *arrays}:
-                store.array(name, self._start(settings[k]))
-                store.view(name, j)[...] = arrays.get(name, self._start(settings[k]))
+            for name in self._arrays:
+                if name in store.arrays or name in arrays:
+                    store.array(name, self._start(settings[k]))
+                    store.view(name, j)[...] = arrays.get(name, self._start(settings[k]))
         for group, new, options in zip(self.param_groups, saved, settings, strict=True):
             params = group["params"]
             group.clear()
@@ -702,7 +716,8 @@ def _norm(data: Array, p: float) -> float:
         return _scaled_norm(flat, p)
     low, high = _SAFE[data.dtype]
     whole = flat.size - flat.size % ROW
-    squares = np.vecdot(*[flat[:whole].reshape(-1, ROW)] * 2).tolist() if whole else []
+    rows = flat[:whole].reshape(-1, ROW)
+    squares = np.vecdot(rows, rows).tolist() if whole else []
     if whole < flat.size:
         squares.append(float(np.dot(flat[whole:], flat[whole:])))
     if all([low <= square <= high for square in squares]):

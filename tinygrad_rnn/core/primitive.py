@@ -345,7 +345,10 @@ def general(op: Primitive, values: tuple[Any, ...]) -> Any:
         if not tracked:
             return _raw(op, arguments, values)
         for p in op.operands:
-            arguments[p] = _operand(op, p, arguments[p], p in op.saved_names)
+            given = arguments[p]
+            arguments[p] = _operand(op, p, given, p in op.saved_names)
+            if isinstance(given, np.ndarray):
+                arguments[p]._source = given
     state = current()
     if not state.special:
         return _call(op, arguments)

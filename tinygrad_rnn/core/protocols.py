@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DtypeError, NotDifferentiableError
 from .state import current, plain
-from .tensor import FUNCTIONS, UNTRACKED, is_tensor, wrap
+from .tensor import FUNCTIONS, UNTRACKED, is_tensor, reading, wrap
 
 REDUCTIONS: dict[Any, Any] = {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min, np.logical_and: np.all, np.logical_or: np.any, np.logaddexp: None}
 ACCUMULATIONS: dict[Any, Any] = {np.add: np.cumsum, np.multiply: np.cumprod}
@@ -58,8 +58,13 @@ def _wrapped(value: Any) -> Any:
     return tuple(map(_wrapped, value)) if type(value) is tuple else value
 
 
+_SHAPES = (np.shape, np.ndim, np.size)
+
+
 def untracked(function: Any, args: Any, kwargs: Any) -> Any:
     """Call a NumPy function on values; arrays come back as tensors that need no gradient."""
+    if function not in _SHAPES:
+        reading(f"{getattr(function, '__name__', function)} was computed of its values")
     return _wrapped(function(*_bare(args), **_bare(kwargs)))
 
 

@@ -36,6 +36,25 @@ class _Settings:
 settings: _Settings = globals().get("settings") or _Settings()
 
 
+def copied(new: np.ndarray, old: Any) -> np.ndarray:
+    """Tell observers that an array holds a tensor's values, so that it is no constant of theirs; returns the array."""
+    state = current()
+    if state.special and is_tensor(old):
+        for observer in state.observers:
+            if hasattr(observer, "same"):
+                observer.same(new, old)
+    return new
+
+
+def reading(what: str) -> None:
+    """Tell observers who ask for it that Python looks at a value: what runs next may depend on it."""
+    state = current()
+    if state.special:
+        for observer in state.observers:
+            if hasattr(observer, "read"):
+                observer.read(what)
+
+
 _previous: Any = globals().get("Tensor")
 
 
@@ -60,6 +79,7 @@ class Tensor:
     _grad: Tensor | None = None
     _name: str | None = None
     _constant: Constant | None = None
+    _source: np.ndarray | None = None
 
     __array_priority__ = 1000.0
     __hash__ = object.__hash__
@@ -164,22 +184,26 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only view of the tensor's memory."""
+        reading("the values of a tensor were read")
         view = self._data.view()
         view.flags.writeable = False
         return view
 
     def item(self, *index: int) -> Any:
         """The value of a one-element tensor (or of the element at ``index``) as a Python number."""
+        reading("item() was called")
         try:
             return self._data.item(*index)
         except (ValueError, IndexError) as error:
             raise ShapeError(f"item: {error}; the tensor has shape {self.shape}") from error
 
     def tolist(self) -> Any:
+        reading("tolist() was called")
         return self._data.tolist()
 
     def detach(self) -> Tensor:
         """The same values, cut off the tape; the memory is shared."""
+        reading("detach() was called")
         result = wrap(self._data)
         result._name = self._name
         return result
@@ -207,6 +231,7 @@ class Tensor:
 
     def retain_grad(self) -> None:
         """Keep the gradient of this computed tensor in ``.grad`` too, as long as the tensor lives."""
+        reading("retain_grad() was called")
         if self._node is None:
             raise GradientError("retain_grad: this tensor does not require grad")
         if not self.is_leaf:
@@ -217,6 +242,7 @@ class Tensor:
 
         Returns a function that removes the hook.
         """
+        reading("register_hook() was called")
         if self._node is None:
             raise GradientError("register_hook: this tensor does not require grad")
         hooks = _tape.HOOKS.setdefault(self._node, [])
@@ -255,6 +281,7 @@ class Tensor:
             raise GradientError(f"{what}: {self._describe()} is a leaf that requires grad; change it inside `with tg.no_grad():`")
 
     def _write(self, change: Callable[[np.ndarray], Any]) -> None:
+        reading("a tensor was changed in place")
         data = self._data
         if not data.flags.writeable:
             data = self._data = data.copy()
@@ -301,9 +328,11 @@ class Tensor:
         return (self[k] for k in range(len(self._data)))
 
     def __contains__(self, value: Any) -> bool:
+        reading("`in` was asked for")
         return bool((self._data == (value._data if is_tensor(value) else value)).any())
 
     def _scalar(self, what: str) -> np.ndarray:
+        reading(f"{what}() of a tensor was asked for, as an `if` does")
         if self._data.size != 1:
             raise ShapeError(f"{what}: a tensor of shape {self.shape} is not one value; use .any(), .all(), .item() or an index")
         return self._data.reshape(())
@@ -321,6 +350,7 @@ class Tensor:
         return complex(self._scalar("complex"))
 
     def __index__(self) -> int:
+        reading("a tensor was used as an index")
         if self._data.dtype.kind not in "iu" or self._data.ndim:
             raise DtypeError(f"an index must be a 0-d integer, got {self.dtype} {self.shape}")
         return int(self._data)
@@ -373,6 +403,7 @@ class Tensor:
             raise TapeError(f"{what}: this tensor is computed ({self._node.where()}): copying it would need its whole graph. Only leaf tensors can be copied; use .detach()")  # type: ignore[union-attr]
 
     def _export(self, what: str) -> np.ndarray:
+        reading("a tensor was made an array")
         if self._node is not None:
             raise TapeError(
                 f"{what}: this tensor requires grad, and a plain array would drop its gradient without a word; "

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.primitive import primitive
 from ..core.tape import Array, Scatter
-from ..core.tensor import is_tensor, settings, wrap
+from ..core.tensor import copied, is_tensor, settings, wrap
 from ..errors import DtypeError, NotDifferentiableError, OutOfRangeError, ShapeError
 from .shapes import axes_of
 from .shaping import ravel, reshape
@@ -143,7 +143,7 @@ def _integers(what: str, name: str, indices: Any) -> np.ndarray:
         array = array.astype(np.intp)
     if array.dtype.kind not in "iub":
         raise DtypeError(f"{what}: {name} must be integers, got dtype {array.dtype}")
-    return array.astype(np.intp) if array.dtype == bool else array
+    return copied(array.astype(np.intp) if array.dtype == bool else array, indices)
 
 
 @primitive(constant="indices")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from ..core.state import current, installed, plain
 from ..core.tensor import Tensor, is_tensor, wrap
-from ..errors import DtypeError, OutOfRangeError, ShapeError
+from ..errors import DtypeError, OutOfRangeError, ShapeError, TapeError
 from ..ops.elementwise import where
-from ..ops.shaping import stack
+from ..ops.shaping import reshape, stack
 from . import tree
+from .program import Program, Trace, Unreplayable
+from .replaying import PLANS, Plan, remember, replay
 
-_MODES = ("auto", "eager")
+_MODES = ("auto", "eager", "replay")
 
 
 def unroll(
@@ -69,27 +72,139 @@ def unroll(
             mask = np.arange(steps)[:, None] < counts
             if not isinstance(inputs, int | np.integer):
                 # Padding may hold anything, NaN too: a step must never see it, for 0 * NaN is NaN in its gradient.
-                inputs = tree.mapped(lambda x: where(_aligned(mask, x), x, 0), inputs)
-    outer = plain(current())
-    outputs: list[Any] = [None] * int(steps)
-    for t in range(int(steps) - 1, -1, -1) if reverse else range(int(steps)):
-        x_t = None if isinstance(inputs, int | np.integer) else tree.mapped(lambda x, t=t: x[t], inputs)
-        with installed(outer.replace(scope=(*outer.scope, (name, t)))):
-            y, new = _returned(step(x_t, state), state)
-            if mask is not None and t >= full:
-                here = mask[t]
-                new = tree.mapped(lambda a, b, here=here: where(_aligned(here, a), a, b), new, state)
-                y = tree.mapped(lambda a, here=here: where(_aligned(here, a), a, 0), y)
-        outputs[t], state = y, new
-    if any(tree.structure(y) != tree.structure(outputs[0]) for y in outputs):
-        raise ShapeError("unroll: the step's outputs differ in their structure from step to step")
-    columns = zip(*(tree.leaves(y) for y in outputs), strict=True)
-    return tree.like(outputs[0], iter([stack(column) for column in columns])), state
+                inputs = tree.mapped(lambda x: where(_aligned(wrap(mask), x), x, 0), inputs)
+    run = _Unrolling(step, None if isinstance(inputs, int | np.integer) else inputs, state, int(steps), reverse, mask, full, name)
+    reason = "" if mode == "eager" or (mode == "auto" and int(steps) < 3) else run.replay()
+    if run.results is not None:
+        return run.results
+    if mode == "replay":
+        raise TapeError(f"unroll: the step cannot be replayed: {reason}")
+    if reason and reason not in _SAID:
+        _SAID.add(reason)
+        warnings.warn(f"unroll runs this step eagerly, one operation after another: {reason}. That is slower, and right", EagerWarning, stacklevel=2)
+    return run.eager()
 
 
-def _aligned(mask: np.ndarray, x: Tensor) -> Tensor:
+class EagerWarning(UserWarning):
+    """A step that could not be replayed runs eagerly; said once for each reason."""
+
+
+_SAID: set[str] = set()
+
+
+class _Unrolling:
+    """One call of :func:`unroll`."""
+
+    def __init__(self, step: Any, inputs: Any, state: Any, steps: int, reverse: bool, mask: np.ndarray | None, full: int, name: str) -> None:
+        self.step, self.inputs, self.state, self.steps, self.reverse, self.mask, self.full, self.name = step, inputs, state, steps, reverse, mask, full, name
+        self.outer = plain(current())
+        self.done: list[tuple[Any, Any]] = []
+        """What the first steps gave, in the order in which they run."""
+        self.results: tuple[Any, Any] | None = None
+
+    def time(self, k: int) -> int:
+        return self.steps - 1 - k if self.reverse else k
+
+    def one(self, k: int, state: Any, trace: Trace | None = None) -> tuple[Any, Any]:
+        """The k-th step to run; under a trace all that it reads is declared first, and the mask always applies."""
+        t = self.time(k)
+        x_t = tree.mapped(lambda x: x[t], self.inputs)
+        here = None if self.mask is None or (trace is None and t < self.full) else wrap(self.mask[t].copy())
+        inner = self.outer.replace(scope=(*self.outer.scope, (self.name, t)))
+        if trace is not None:
+            for leaf in [*tree.leaves(x_t), *tree.leaves(state), *([] if here is None else [here])]:
+                trace.input(leaf)
+            inner = inner.replace(observers=(trace,), draws=trace)
+        with installed(inner):
+            y, new = _returned(self.step(x_t, state), state)
+            if here is not None:
+                new = tree.mapped(lambda a, b: where(_aligned(here, a), a, b), new, state)
+                y = tree.mapped(lambda a: where(_aligned(here, a), a, 0), y)
+        return y, new
+
+    def traced(self) -> tuple[Trace, list[Any]]:
+        """Run the next step under a trace; gives it and where its results are."""
+        state = self.done[-1][1] if self.done else self.state
+        trace = Trace(self.outer.draws)
+        y, new = self.one(len(self.done), state, trace)
+        self.done.append((y, new))
+        return trace, [trace.place(leaf) for leaf in [*tree.leaves(y), *tree.leaves(new)]]
+
+    def replay(self) -> str:
+        """Try to replay: sets ``results``, or gives the reason why not; steps that ran are kept."""
+        if self.outer.observers:
+            return ""
+        states, xs = list(tree.leaves(self.state)), list(tree.leaves(self.inputs))
+        arrays = [t._data for t in [*xs, *states]]
+        if len({id(a) for a in arrays}) < len(arrays):
+            return "two of its inputs are one tensor"
+        trace, places = self.traced()
+        if trace.reason:
+            return trace.reason
+        program, (y, _) = trace.program, self.done[0]
+        wanted = (*(x._node is not None for x in xs), *(s.dtype.kind == "f" for s in states))
+        recording = self.outer.recording and any(t._node is not None for t in [*xs, *states, *program.outer])
+        key = (program.key(), tuple(places), tree.structure(y), tree.structure(self.state), self.mask is not None, recording, wanted)
+        plan = PLANS.get(key)
+        drawn = [program]
+        if plan is None:
+            plan = self._plan(trace, places, drawn, list(wanted), recording, len(xs), len(states))
+            remember(key, plan)
+        else:
+            PLANS.move_to_end(key)
+        if isinstance(plan, str):
+            return plan
+        others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn)]
+        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer)
+        self.results = tree.like(y, iter(ys)), tree.like(self.state, iter(ends))
+        return ""
+
+    def _plan(self, trace: Trace, places: list[Any], drawn: list[Program], wanted: list[bool], recording: bool, x: int, state: int) -> Plan | str:
+        """A plan, if a second step does the same as the first."""
+        again, second = self.traced()
+        if again.reason:
+            return again.reason
+        drawn.append(again.program)
+        if again.program.key() != trace.program.key() or second != places:
+            return "two steps did different things: a counter, a branch or a random number that Python made"
+        if any(not _same(a, b) for a, b in zip(trace.program.outer, again.program.outer, strict=True)):
+            return "each step made a tensor or an array of its own, other than by an operation on its inputs"
+        try:
+            return Plan(trace.program, x, state, places, len(places) - state, wanted, recording)
+        except Unreplayable as error:
+            return str(error)
+
+    def _draws(self, drawn: list[Program]) -> list[np.ndarray]:
+        """The random arrays of all steps, drawn in the order in which eager steps draw them; time first."""
+        program = drawn[0]
+        if not program.draws:
+            return []
+        columns = [[p.arrays[index] for _, index in p.draws] for p in drawn]
+        columns += [[np.asarray(make()) for make, _ in program.draws] for _ in range(self.steps - len(columns))]
+        return [np.stack(column[::-1] if self.reverse else column) for column in zip(*columns, strict=True)]
+
+    def eager(self) -> tuple[Any, Any]:
+        while len(self.done) < self.steps:
+            self.done.append(self.one(len(self.done), self.done[-1][1] if self.done else self.state))
+        outputs = [y for y, _ in self.done]
+        if self.reverse:
+            outputs.reverse()
+        if any(tree.structure(y) != tree.structure(outputs[0]) for y in outputs):
+            raise ShapeError("unroll: the step's outputs differ in their structure from step to step")
+        columns = zip(*(tree.leaves(y) for y in outputs), strict=True)
+        return tree.like(outputs[0], iter([stack(column) for column in columns])), self.done[-1][1]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two steps reached one and the same tensor outside."""
+    if a._node is not None or b._node is not None:
+        return a._node is b._node
+    return (a._data if a._source is None else a._source) is (b._data if b._source is None else b._source)
+
+
+def _aligned(mask: Tensor, x: Tensor) -> Any:
     """A mask over the leading axes, with an axis of length one for each of the others."""
-    return wrap(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)))
+    return reshape(mask, mask.shape + (1,) * (x.ndim - mask.ndim))
 
 
 def _returned(result: Any, state: Any) -> tuple[Any, Any]:

@@ -1,0 +1,145 @@
+"""An instruction for all time steps at once: the same operation with the time as one more axis in front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..ops.indexing import add_at, embedding
+from .program import Constant, Instruction, Program
+
+Batched = Callable[..., np.ndarray]
+"""From the arrays of an instruction's operands, those that vary with a time axis, and the number of steps."""
+
+_ELEMENTWISE = set("where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
+_ALONG_AXIS = set("sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
+VIEWS = set("transpose reshape getitem".split())
+
+
+def elementwise(op: Any) -> bool:
+    return isinstance(op.forward, np.ufunc) or op.name in _ELEMENTWISE
+
+
+def basic(index: Any) -> bool:
+    """Whether an index is made of integers, slices, None and Ellipsis alone."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, slice | int) for part in parts)
+
+
+def static(instruction: Instruction, name: str) -> Any:
+    """The value of a static argument."""
+    argument = instruction.arguments[instruction.op.parameters.index(name)]
+    return argument.value if isinstance(argument, Constant) else argument
+
+
+def behind(index: Any) -> tuple[Any, ...]:
+    """An index for an array that has the time in front."""
+    return (slice(None), *(index if isinstance(index, tuple) else (index,)))
+
+
+def later_axes(axes: Any, ndim: int) -> Any:
+    """Axes of an array that has the time in front."""
+    if axes is None:
+        return tuple(range(1, ndim + 1))
+    return tuple(a % ndim + 1 for a in axes) if isinstance(axes, tuple | list) else int(axes) % ndim + 1
+
+
+def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]) -> Batched | None:
+    """A function that runs the instruction for all steps, or None where there is none.
+
+    ``varies`` says of each argument whether it differs from step to step. The function takes the operands in the order
+    of the arguments, static ones left out, and the number of steps as ``steps``.
+    """
+    op, arguments, result = instruction
+    shape = program.shape(result)
+    dynamic = [k for k, argument in enumerate(arguments) if not isinstance(argument, Constant)]
+    if any(isinstance(arguments[k], tuple) and type(arguments[k]) is tuple for k in dynamic):
+        return _sequence(instruction, program, varies)
+
+    def forward(arrays: tuple[np.ndarray, ...], **changed: Any) -> Any:
+        given = dict(zip(op.parameters, [a.value if isinstance(a, Constant) else None for a in arguments], strict=True))
+        given.update({op.parameters[k]: array for k, array in zip(dynamic, arrays, strict=True)}, **changed)
+        if isinstance(op.forward, np.ufunc):
+            return op.forward(*[given[p] for p in op.positional])
+        return op.forward(*[given[p] for p in op.positional], **{p: given[p] for p in op.keyword})
+
+    if elementwise(op):
+
+        def aligned(*arrays: np.ndarray, steps: int) -> np.ndarray:
+            fitted = []
+            for k, array in zip(dynamic, arrays, strict=True):
+                if varies[k] and array.ndim - 1 < len(shape):
+                    array = array.reshape((steps,) + (1,) * (len(shape) + 1 - array.ndim) + array.shape[1:])
+                fitted.append(array)
+            return np.asarray(forward(tuple(fitted)))
+
+        return aligned
+    name = op.name
+    if name == "matmul":
+        return _matmul(program, arguments, varies)
+    if len(dynamic) != 1 and name not in ("embedding", "scatter"):
+        return None
+    ndim = len(_shape(program, arguments[dynamic[0]]))
+    if name == "embedding":
+        if [k for k, v in enumerate(varies) if v] != [0]:
+            return None
+        return lambda indices, weight, steps: np.asarray(embedding(indices, weight, static(instruction, "padding_idx")))
+    if name == "scatter":
+        if not varies[0] or len(dynamic) != 1 or not basic(static(instruction, "index")):
+            return None
+
+        def scattered(values: np.ndarray, steps: int) -> np.ndarray:
+            total = np.zeros((steps, *shape), values.dtype)
+            add_at(total, behind(static(instruction, "index")), values)
+            return total
+
+        return scattered
+    if name == "transpose":
+        axes = static(instruction, "axes")
+        order = (0, *(later_axes(axes, ndim) if axes is not None else range(ndim, 0, -1)))
+        return lambda a, steps: a.transpose(order)
+    if name == "reshape":
+        return lambda a, steps: a.reshape((steps, *shape))
+    if name == "getitem":
+        index = static(instruction, "index")
+        return (lambda a, steps: a[behind(index)]) if basic(index) else None
+    if name == "broadcast_to":
+        return lambda a, steps: np.broadcast_to(a.reshape((steps,) + (1,) * (len(shape) - ndim) + a.shape[1:]), (steps, *shape))
+    if name in _ALONG_AXIS and "axis" in op.parameters:
+        axis = later_axes(static(instruction, "axis"), ndim)
+        return lambda a, steps: np.asarray(forward((a,), axis=axis)).reshape((steps, *shape))
+    return None
+
+
+def _shape(program: Program, argument: Any) -> tuple[int, ...]:
+    return program.shape(argument.index) if type(argument).__name__ == "Value" else program.outer[argument.index].shape
+
+
+def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ...]) -> Batched | None:
+    first, second = len(_shape(program, arguments[0])), len(_shape(program, arguments[1]))
+    if varies == (True, False) and second == 2 and first in (1, 2):
+        return lambda x, y, steps: x.reshape((math.prod(x.shape[:-1]), x.shape[-1])).dot(y).reshape((*x.shape[:-1], y.shape[1]))
+    if first == second == 2:
+        return lambda x, y, steps: np.matmul(x, y)
+    return None
+
+
+def _sequence(instruction: Instruction, program: Program, varies: tuple[bool, ...]) -> Batched | None:
+    op = instruction.op
+    if op.name not in ("concatenate", "stack"):
+        return None
+    parts = instruction.arguments[op.parameters.index(op.sequence)]
+    axis = static(instruction, "axis")
+    shape = program.shape(instruction.result)
+    shifted = int(axis) % len(shape) + 1
+    join = np.concatenate if op.name == "concatenate" else np.stack
+    shapes = [_shape(program, part) for part in parts]
+
+    def joined(*arrays: np.ndarray, steps: int) -> np.ndarray:
+        fitted = [np.broadcast_to(a, (steps, *s)) for a, s in zip(arrays, shapes, strict=True)]
+        return np.asarray(join(fitted, axis=shifted))
+
+    return joined

@@ -1,0 +1,379 @@
+"""A plan: which instructions of a step run once, which for all steps at a time, and which in the loop, and where values live.
+
+Three phases each way. What depends on the inputs alone is *hoisted*: it runs for all steps at once before the loop. What the
+next state depends on is *replayed*: it runs in the loop, into memory laid out beforehand. What only feeds the gradients of
+weights and inputs is *deferred*: it runs for all steps at once after the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .batching import VIEWS, Batched, basic, batched, behind, elementwise, static
+from .program import Constant, Instruction, Outer, Program, Unreplayable, Value
+
+ONCE, HOISTED, LOOP, DEFERRED = "once", "hoisted", "loop", "deferred"
+
+
+def operands(argument: Any) -> Iterable[Any]:
+    """The values and outer tensors in an argument."""
+    if isinstance(argument, Value | Outer):
+        yield argument
+    elif type(argument) is tuple:
+        for part in argument:
+            yield from operands(part)
+
+
+def flat(instruction: Instruction) -> list[Any]:
+    return [part for argument in instruction.arguments for part in operands(argument)]
+
+
+class Assembly:
+    """Sums of scattered slices that do not overlap: their terms can be written straight into the sum."""
+
+    def __init__(self, parts: list[tuple[Any, Any]], whole: bool) -> None:
+        self.parts = parts
+        self.whole = whole
+
+
+def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], dict[int, Assembly]]:
+    """The program with every sum of disjoint slices as one instruction, its assembly by its result."""
+    made = {i.result: i for i in program.instructions}
+    uses: dict[int, int] = defaultdict(int)
+    for instruction in program.instructions:
+        for part in flat(instruction):
+            if isinstance(part, Value):
+                uses[part.index] += 1
+    found: dict[int, Assembly] = {}
+    gone: set[int] = set()
+
+    def terms(index: int, top: bool) -> list[Instruction] | None:
+        instruction = made.get(index)
+        if instruction is None or (not top and (uses[index] != 1 or index in wanted)):
+            return None
+        if instruction.op.name == "scatter" and basic(static(instruction, "index")) and isinstance(instruction.arguments[0], Value):
+            return [instruction]
+        if instruction.op.name == "add" and all(isinstance(a, Value) and program.shape(a.index) == program.shape(index) for a in instruction.arguments):
+            sides = [terms(a.index, False) for a in instruction.arguments]
+            return None if sides[0] is None or sides[1] is None else sides[0] + sides[1]
+        return None
+
+    def inner(index: int, top: bool) -> set[int]:
+        instruction = made[index]
+        below = {index} if not top else set()
+        if instruction.op.name == "add":
+            for a in instruction.arguments:
+                below |= inner(a.index, False)
+        return below
+
+    for instruction in reversed(program.instructions):
+        index = instruction.result
+        if index in gone:
+            continue
+        parts = terms(index, True)
+        if parts is None:
+            continue
+        count = np.zeros(program.shape(index), np.int8)
+        for part in parts:
+            count[static(part, "index")] += 1
+        if count.size and count.max() > 1:
+            continue
+        found[index] = Assembly([(part.arguments[0], static(part, "index")) for part in parts], bool(count.all()))
+        gone |= inner(index, True)
+    kept = []
+    for instruction in program.instructions:
+        if instruction.result in found:
+            kept.append(Instruction(instruction.op, tuple(value for value, _ in found[instruction.result].parts), instruction.result))
+        elif instruction.result not in gone:
+            kept.append(instruction)
+    return kept, found
+
+
+class Loop:
+    """Instructions to run at each step, as generated Python; values live in slots that the caller binds."""
+
+    def __init__(self, program: Program, instructions: list[Instruction], parts: dict[int, Assembly], stacked: set[int], given: set[int]) -> None:
+        self.program, self.parts = program, parts
+        self.stacked = stacked
+        """Values with an array a step."""
+        self.given = given
+        """Values that others put in place before the step: inputs, hoisted values, carried state."""
+        self.instructions = instructions
+        self.aliases: dict[int, tuple[int, Callable[[np.ndarray, bool], np.ndarray]]] = {}
+        self.written: set[int] = set()
+        """Aliases that are written as part of what they are a view of."""
+        self.lines: list[str] = []
+        self.names: dict[str, Any] = {}
+        self.outer: dict[str, Outer] = {}
+        self.scratch: dict[int, int] = {}
+        self.buffers: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        self.zeroed: list[int] = []
+
+    def root(self, index: int) -> int:
+        while index in self.aliases:
+            index = self.aliases[index][0]
+        return index
+
+    def plan(self, fixed: dict[int, str]) -> None:
+        """Decide on views and buffers, and write the code. ``fixed`` are values that live in named arrays of the caller."""
+        program = self.program
+        made = {i.result: i for i in self.instructions}
+        uses: dict[int, int] = defaultdict(int)
+        for instruction in self.instructions:
+            for part in flat(instruction):
+                if isinstance(part, Value):
+                    uses[part.index] += 1
+        for instruction in self.instructions:
+            self._alias(instruction, made)
+        self._place_parts(made, uses, fixed)
+        last: dict[int, int] = {}
+        for k, instruction in enumerate(self.instructions):
+            for part in flat(instruction):
+                if isinstance(part, Value):
+                    last[self.root(part.index)] = k
+        free: dict[Any, list[int]] = defaultdict(list)
+        for k, instruction in enumerate(self.instructions):
+            result = instruction.result
+            dying = {r for part in flat(instruction) if isinstance(part, Value) and (r := self.root(part.index)) in self.scratch and last[r] == k}
+            pointwise = elementwise(instruction.op) and instruction.op.name != "where" and result not in self.parts
+            if pointwise:
+                self._release(dying, free)
+            if result not in self.aliases and result not in self.stacked and result not in fixed:
+                self._allocate(result, free)
+            if not pointwise:
+                self._release(dying, free)
+            if result not in self.aliases or result in self.written:
+                self._emit(instruction)
+
+    def _release(self, values: set[int], free: dict[Any, list[int]]) -> None:
+        for value in values:
+            buffer = self.scratch[value]
+            free[self.buffers[buffer]].append(buffer)
+
+    def _allocate(self, result: int, free: dict[Any, list[int]]) -> None:
+        kind = (self.program.shape(result), self.program.dtype(result))
+        if not free[kind]:
+            self.buffers.append(kind)
+            free[kind].append(len(self.buffers) - 1)
+        self.scratch[result] = free[kind].pop()
+
+    def _alias(self, instruction: Instruction, made: dict[int, Instruction]) -> None:
+        """A view of memory that stays where it is needs no instruction."""
+        op, arguments, result = instruction
+        if op.name not in VIEWS or not isinstance(arguments[0], Value) or result in self.stacked:
+            return
+        if op.name == "getitem" and not basic(static(instruction, "index")):
+            return
+        whole = arguments[0].index
+        view = self._view(instruction)
+        probe = view(np.empty(self.program.shape(whole)), False)
+        if op.name == "reshape" and (whole in self.aliases or probe.base is None):
+            return
+        self.aliases[result] = (whole, view)
+
+    def _view(self, instruction: Instruction) -> Callable[[np.ndarray, bool], np.ndarray]:
+        function = batched(instruction, self.program, tuple([True] + [False] * (len(instruction.arguments) - 1)))
+        assert function is not None
+
+        def view(array: np.ndarray, time: bool) -> np.ndarray:
+            return function(array, steps=len(array)) if time else function(array[None], steps=1)[0]
+
+        return view
+
+    def _place_parts(self, made: dict[int, Instruction], uses: dict[int, int], fixed: dict[int, str]) -> None:
+        """Where a sum's or a concatenation's parts can be written straight into it, they are views of it."""
+        for instruction in self.instructions:
+            result = instruction.result
+            if result in self.parts:
+                parts = self.parts[result].parts
+            elif instruction.op.name == "concatenate":
+                parts, start, axis = [], 0, int(static(instruction, "axis")) % len(self.program.shape(result))
+                for part in instruction.arguments[instruction.op.parameters.index(instruction.op.sequence)]:
+                    shape = self.program.shape(part.index) if isinstance(part, Value) else self.program.outer[part.index].shape
+                    parts.append((part, (*[slice(None)] * axis, slice(start, start + shape[axis]))))
+                    start += shape[axis]
+                self.parts[result] = Assembly(parts, True)
+            else:
+                continue
+            seen: set[int] = set()
+            for part, index in parts:
+                producer = made.get(part.index) if isinstance(part, Value) else None
+                if producer is None or uses[part.index] != 1 or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
+                    continue
+                if part.index in self.parts or not (isinstance(producer.op.forward, np.ufunc) or producer.op.name in _WRITERS):
+                    continue
+                seen.add(part.index)
+                self.written.add(part.index)
+                self.aliases[part.index] = (result, lambda array, time, index=index: array[behind(index) if time else index])
+
+    def _name(self, argument: Any) -> str:
+        if isinstance(argument, Value):
+            return f"v{argument.index}"
+        if isinstance(argument, Outer):
+            self.outer[f"o{argument.index}"] = argument
+            return f"o{argument.index}"
+        value = argument.value
+        if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            return repr(value)
+        name = f"k{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def _emit(self, instruction: Instruction) -> None:
+        op, arguments, result = instruction
+        out = f"v{result}"
+        if result in self.parts:
+            if not self.parts[result].whole:
+                self.zeroed.append(result)
+            for k, (part, index) in enumerate(self.parts[result].parts):
+                if isinstance(part, Value) and self.aliases.get(part.index, (None,))[0] == result:
+                    continue
+                view = f"p{result}_{k}"
+                self.aliases[-(1000 * result + k + 1)] = (result, lambda array, time, index=index: array[behind(index) if time else index])
+                self.names[view] = -(1000 * result + k + 1)
+                self.lines.append(f"copyto({view}, {self._name(part)})")
+            return
+        names = [", ".join(map(self._name, a)) if type(a) is tuple else self._name(a) for a in arguments]
+        if isinstance(op.forward, np.ufunc):
+            self.names[f"u_{op.name}"] = op.forward
+            self.lines.append(f"u_{op.name}({', '.join(names)}, {out})")
+        elif op.name in _WRITERS and op.name != "matmul":
+            self.lines += [line.format(*names, out=out) for line in _WRITERS[op.name]]
+        elif op.name == "matmul" and all(len(self._shape(a)) == 2 for a in arguments):
+            self.lines.append(f"{'dot' if self._solid(result) else 'matmul'}({', '.join(names)}, {out})")
+        else:
+            function = f"f{result}"
+            self.names[function] = _caller(instruction)
+            self.lines.append(f"copyto({out}, {function}({', '.join(names)}))")
+
+    def _shape(self, argument: Any) -> tuple[int, ...]:
+        return self.program.shape(argument.index) if isinstance(argument, Value) else self.program.outer[argument.index].shape
+
+    def _solid(self, index: int) -> bool:
+        return index not in self.aliases
+
+    def compile(self, extra: list[str]) -> None:
+        """Make the function: it takes the number of steps, the lists of what is stacked, and the rest by name."""
+        body = self.lines + extra
+        words = {word for line in body for word in _words(line)}
+        each = sorted(word for word in words if word[0] in "vp" and self._per_step(word))
+        self.each = each
+        held = sorted(word for word in words if word not in each and word not in ("dot", "matmul", "copyto", "exp", "negative", "add", "reciprocal", "maximum", "multiply"))
+        self.held = [word for word in held if not word[0].isdigit()]
+        head = f"    for {', '.join(each)}{',' if len(each) == 1 else ''} in zip({', '.join(f's_{word}' for word in each)}):" if each else "    for _ in range(steps):"
+        self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *self.held])}):", head, *(f"        {line}" for line in body or ["pass"])])
+        namespace: dict[str, Any] = {
+            "dot": np.dot, "matmul": np.matmul, "copyto": np.copyto, "exp": np.exp, "multiply": np.multiply, "add": np.add, "reciprocal": np.reciprocal, "maximum": np.maximum,
+        }  # fmt: skip
+        exec(compile(self.source, "<replayed step>", "exec"), namespace)
+        self.function = namespace["run"]
+
+    def _per_step(self, word: str) -> bool:
+        index = self.names[word] if word[0] == "p" else int(word[1:])
+        return self.root(index) in self.stacked
+
+    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], buffers: list[np.ndarray]) -> None:
+        """Run all steps. ``arrays`` are stacked values, time first, and the caller's fixed ones."""
+
+        def resolve(index: int) -> np.ndarray:
+            if index in self.aliases:
+                whole, view = self.aliases[index]
+                return view(resolve(whole), self.root(index) in self.stacked)
+            return arrays[index] if index in arrays else buffers[self.scratch[index]]
+
+        def bound(word: str) -> Any:
+            if word[0] == "o" and word in self.outer:
+                return values(self.outer[word])
+            if word[0] == "v":
+                return resolve(int(word[1:]))
+            if word[0] == "p":
+                return resolve(self.names[word])
+            return self.names[word]
+
+        for index in self.zeroed:
+            resolve(index)[...] = 0
+        lists = [list(bound(word)[::-1] if reverse else bound(word)) for word in self.each]
+        with np.errstate(over="ignore"):
+            self.function(steps, *lists, *[bound(word) for word in self.held])
+
+
+_WRITERS: dict[str, list[str]] = {
+    "sigmoid": ["multiply({0}, -1.0, {out})", "exp({out}, {out})", "add({out}, 1.0, {out})", "reciprocal({out}, {out})"],
+    "relu": ["maximum({0}, 0, {out})"],
+    "where": ["copyto({out}, {2})", "copyto({out}, {1}, where={0})"],
+    "matmul": [],
+}
+
+
+def _words(line: str) -> list[str]:
+    word, words = "", []
+    for character in line + " ":
+        if character.isalnum() or character == "_":
+            word += character
+        else:
+            if word and not word[0].isdigit() and word not in ("where", "True", "False", "None") and not (word[0] == "e" and word[1:].isdigit()):
+                words.append(word)
+            word = ""
+    return words
+
+
+def _caller(instruction: Instruction) -> Callable[..., Any]:
+    """The operation on arrays, with its static arguments in place."""
+    op, arguments, _ = instruction
+
+    def call(*given: Any) -> Any:
+        rest = iter(given)
+        named: dict[str, Any] = {}
+        for parameter, argument in zip(op.parameters, arguments, strict=True):
+            if type(argument) is tuple:
+                named[parameter] = [next(rest) for _ in argument]
+            else:
+                named[parameter] = next(rest)
+        return op.forward(*[named[p] for p in op.positional], **{p: named[p] for p in op.keyword})
+
+    return call
+
+
+def classify(program: Program, instructions: list[Instruction], varying: set[int], carried: set[int]) -> dict[int, str]:
+    """The phase of every instruction's result: once, hoisted, or in the loop because it depends on what is carried."""
+    phase: dict[int, str] = {}
+    for index in varying:
+        phase[index] = LOOP if index in carried else HOISTED
+    for instruction in instructions:
+        parts = flat(instruction)
+        phases = {phase.get(p.index, ONCE) if isinstance(p, Value) else ONCE for p in parts}
+        if LOOP in phases:
+            phase[instruction.result] = LOOP
+        elif HOISTED in phases:
+            varies = tuple(any(isinstance(p, Value) and phase.get(p.index, ONCE) == HOISTED for p in operands(a)) for a in instruction.arguments)
+            phase[instruction.result] = HOISTED if batched(instruction, program, varies) is not None else LOOP
+        else:
+            phase[instruction.result] = ONCE
+    return phase
+
+
+def run_batched(instruction: Instruction, function: Batched, read: Callable[[Any], np.ndarray], steps: int) -> np.ndarray:
+    arrays = [read(part) for argument in instruction.arguments if not isinstance(argument, Constant) for part in operands(argument)]
+    return function(*arrays, steps=steps)
+
+
+def run_once(instruction: Instruction, read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    given: list[Any] = []
+    for argument in instruction.arguments:
+        if isinstance(argument, Constant):
+            given.append(argument.value)
+        elif type(argument) is tuple:
+            given.extend(read(part) if not isinstance(part, Constant) else part.value for part in argument)
+        else:
+            given.append(read(argument))
+    if isinstance(instruction.op.forward, np.ufunc):
+        return np.asarray(instruction.op.forward(*given))
+    return np.asarray(_caller(instruction)(*given))
+
+
+__all__ = ["Unreplayable"]

@@ -1,0 +1,599 @@
+"""Replay: a recorded step run for all time steps in memory laid out beforehand, and its derived backward program."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from ..core.primitive import Primitive
+from ..core.state import State, current, enable_grad, installed, next_index, plain, writes
+from ..core.tape import Record
+from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
+from ..errors import TapeError
+from ..ops.indexing import add_at
+from ..ops.shaping import stack
+from .batching import VIEWS, basic, batched, elementwise, static
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, operands, run_batched, run_once
+from .program import Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
+
+Place = Value | Outer | None
+
+
+class Pool:
+    """Arrays given back, to be taken again: fresh memory costs a page fault for every 4,096 bytes."""
+
+    limit = 1 << 29
+
+    def __init__(self) -> None:
+        self._free: dict[Any, list[np.ndarray]] = defaultdict(list)
+        self._bytes = 0
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        try:
+            array = self._free[shape, np.dtype(dtype)].pop()
+        except IndexError:
+            return np.empty(shape, dtype)
+        self._bytes -= array.nbytes
+        return array
+
+    def give(self, arrays: list[np.ndarray]) -> None:
+        for array in arrays:
+            if self._bytes + array.nbytes <= self.limit:
+                self._bytes += array.nbytes
+                self._free[array.shape, array.dtype].append(array)
+
+
+class Lease:
+    """Arrays of a pool for as long as this object lives."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.arrays: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        array = self.pool.take(shape, dtype)
+        self.arrays.append(array)
+        return array
+
+    def __del__(self) -> None:
+        self.pool.give(self.arrays)
+
+
+def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[bool], results: Sequence[Place]) -> tuple[Program, list[Place], list[int | None]]:
+    """The backward program of one step: its inputs are the step's values and a cotangent for each result.
+
+    Gives the program, where the gradient of each input and outer tensor is (None where ``wanted`` says no, or where nothing
+    depends on it), and the cotangents' numbers.
+    """
+    tensors = {k: wrap(array).requires_grad_() if k < len(wanted) and wanted[k] else wrap(array) for k, array in given.items()}
+    outer = [wrap(t._data.view()).requires_grad_() if t._node is not None else wrap(t._data) for t in program.outer]
+    with installed(State()):
+        values = interpret(program, tensors, outer)
+        trace = Trace()
+        trace.program.outer = list(outer)
+        for k, t in enumerate(outer):
+            trace._places[id(t._data)] = Outer(k)
+        for value in values:
+            trace.input(value)
+        roots, seeds = [], []
+        for place in results:
+            value = None if place is None else values[place.index] if isinstance(place, Value) else outer[place.index]
+            if value is None or value._node is None:
+                seeds.append(None)
+                continue
+            seed = wrap(np.ones(value.shape, value.dtype)).requires_grad_()
+            seeds.append(trace.input(seed).index)
+            roots.append((value._node, seed))
+        leaves = [*(tensors[k] for k in range(len(wanted))), *outer]
+        targets = [t._node for t in leaves if t._node is not None]
+        found: dict[Any, Any] = {}
+        if roots and targets:
+            with installed(State(observers=(trace,))):
+                found = run_sweep(roots, targets, retain_graph=True, create_graph=True)
+    if trace.reason:
+        raise Unreplayable(f"in the gradient, {trace.reason}")
+    return trace.program, [trace.place(found[t._node][0]) if t._node is not None and t._node in found else None for t in leaves], seeds
+
+
+class Backward:
+    """The backward program of a step with its phases, and how to run it for all steps."""
+
+    def __init__(self, program: Program, places: list[Place], seeds: list[int | None], forward: Program, fphase: dict[int, str], x: int, state: int, outputs: int) -> None:
+        self.program, self.places, self.seeds = program, places, seeds
+        self.count = len(forward.arrays)
+        self.x, self.state, self.outputs = x, state, outputs
+        self.gs = places[x : x + state]
+        wanted = {p.index for p in places if isinstance(p, Value)}
+        instructions, parts = assemblies(program, wanted)
+        made = {i.result: i for i in instructions}
+        needed: set[int] = set()
+        stack_ = list(wanted)
+        while stack_:
+            index = stack_.pop()
+            if index in made and index not in needed:
+                needed.add(index)
+                stack_ += [p.index for p in flat(made[index]) if isinstance(p, Value)]
+        instructions = [i for i in instructions if i.result in needed]
+        self.made = {i.result: i for i in instructions}
+        varying = {k for k in range(self.count) if fphase.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
+        phase: dict[int, str] = {}
+        for instruction in instructions:
+            late = any(isinstance(p, Value) and (p.index in varying or phase.get(p.index, ONCE) != ONCE) for p in flat(instruction))
+            phase[instruction.result] = DEFERRED if late else ONCE
+        uses: dict[int, int] = defaultdict(int)
+        for instruction in instructions:
+            for part in flat(instruction):
+                if isinstance(part, Value):
+                    uses[part.index] += 1
+        self.varying, self.phase = varying, phase
+        pull = [p.index for p in self.gs if isinstance(p, Value)]
+        targets = {p.index for p in places[x + state :] if isinstance(p, Value)}
+        others = {p.index for p in places[: x + state] if isinstance(p, Value)}
+        self.finals = {index for index in targets if index in made and not uses[index] and index not in others}
+        self.batched: dict[int, Any] = {}
+        while True:
+            while pull:
+                index = pull.pop()
+                if phase.get(index) == DEFERRED:
+                    phase[index] = LOOP
+                    pull += [p.index for p in flat(self.made[index]) if isinstance(p, Value)]
+            for instruction in instructions:
+                result = instruction.result
+                if phase[result] == DEFERRED and not (result in self.finals and self._final(instruction) is not None):
+                    varies = tuple(any(isinstance(p, Value) and self._varies(p.index) for p in operands(a)) for a in instruction.arguments)
+                    function = None if result in parts else batched(instruction, program, varies)
+                    if result in parts:
+                        function = self._assembled(result, parts)
+                    if function is None:
+                        pull.append(result)
+                    self.batched[result] = function
+            if not pull:
+                break
+        self.instructions = instructions
+        loop = [i for i in instructions if phase[i.result] == LOOP]
+        self.read = {p.index for i in instructions for p in flat(i) if isinstance(p, Value)} | wanted
+        self.saved = {k for k in self.read if k < self.count and fphase.get(k, ONCE) != ONCE}
+        late = {p.index for i in instructions if phase[i.result] == DEFERRED for p in flat(i) if isinstance(p, Value)}
+        stacked = {i.result for i in loop if i.result in late or i.result in {p.index for p in places[:x] if isinstance(p, Value)}}
+        y_seeds = {s for s in seeds[:outputs] if s is not None}
+        self.state_seeds = seeds[outputs:]
+        fixed = {s: "" for s in self.state_seeds if s is not None}
+        self.sums = [p.index for p in places[x + state :] if isinstance(p, Value) and phase.get(p.index) == LOOP]
+        # Where the last use of a state's cotangent comes before its successor is made, both live in one place.
+        order = {i.result: k for k, i in enumerate(loop)}
+        self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds, set())
+        self.joined: dict[int, int] = {}
+        for instruction in loop:
+            self.loop._alias(instruction, self.made)
+        for j, place in enumerate(self.gs):
+            seed = self.state_seeds[j]
+            if seed is None or not isinstance(place, Value) or place.index not in order or place.index in stacked or place.index in self.loop.aliases or place.index in parts:
+                continue
+            if [p.index for p in self.gs if isinstance(p, Value)].count(place.index) > 1 or self.loop.root(place.index) in fixed:
+                continue
+            producer, k = self.made[place.index], order[place.index]
+            last = max((order[i.result] for i in loop for p in flat(i) if isinstance(p, Value) and self.loop.root(p.index) == seed), default=-1)
+            if last < k or (last == k and elementwise(producer.op) and producer.op.name != "where"):
+                self.joined[place.index] = seed
+        self.loop.aliases.clear()
+        self.loop.plan({**fixed, **{index: "" for index in self.joined}})
+        extra, late_extra = [], []
+        self.temporary: dict[int, int] = {}
+        top = len(program.arrays)
+        for j, place in enumerate(self.gs):
+            seed = self.state_seeds[j]
+            if seed is None or (isinstance(place, Value) and place.index in self.joined):
+                continue
+            source = "0" if place is None else self.loop._name(place)
+            root = self.loop.root(place.index) if isinstance(place, Value) else None
+            if root in fixed and root != seed:
+                self.temporary[top + j] = seed
+                extra.append(f"copyto(v{top + j}, {source})")
+                source = f"v{top + j}"
+            late_extra.append(f"copyto(v{seed}, {source})")
+        self.accumulators = {top + state + j: index for j, index in enumerate(self.sums)}
+        extra += [f"add(v{name}, v{index}, v{name})" for name, index in self.accumulators.items()]
+        self.loop.compile(extra + late_extra)
+
+    def _varies(self, index: int) -> bool:
+        return index in self.varying or self.phase.get(index, ONCE) != ONCE
+
+    def _assembled(self, result: int, parts: Any) -> Any:
+        shape, dtype, pieces = self.program.shape(result), self.program.dtype(result), parts[result].parts
+
+        def assembled(*arrays: np.ndarray, steps: int) -> np.ndarray:
+            total = np.zeros((steps, *shape), dtype)
+            for array, (_, index) in zip(arrays, pieces, strict=True):
+                total[(slice(None), *(index if isinstance(index, tuple) else (index,)))] = array
+            return total
+
+        return assembled
+
+    def _final(self, instruction: Instruction) -> Any:
+        """A function that gives the instruction's result summed over all steps, where there is a better way than to sum."""
+        op, arguments, result = instruction
+        if not all(isinstance(a, Value) and self._varies(a.index) for a in arguments[:2]) and op.name != "sum":
+            return None
+        program = self.program
+        if op.name == "matmul" and all(len(program.shape(a.index)) == 2 for a in arguments):
+
+            def product(x: np.ndarray, g: np.ndarray, steps: int) -> np.ndarray:
+                rows = x.transpose(1, 0, 2).reshape(x.shape[1], -1)
+                return np.asarray(rows.dot(g.reshape(-1, g.shape[2])))
+
+            return product
+        if op.name == "scatter" and len(program.shape(result)):
+            shape = program.shape(result)
+
+            def scattered(values: np.ndarray, index: np.ndarray, steps: int) -> np.ndarray:
+                total = np.zeros(shape, values.dtype)
+                add_at(total, index, values)
+                return total
+
+            return scattered if isinstance(arguments[1], Value) else None
+        if op.name == "sum" and isinstance(arguments[0], Value) and self._varies(arguments[0].index):
+            source = program.shape(arguments[0].index)
+            axis = static(instruction, "axis")
+            axes = (axis,) if isinstance(axis, int) else axis
+            if len(source) == 2 and axes == (0,):
+                return lambda a, steps: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(-1, a.shape[2])).reshape(program.shape(result))
+        return None
+
+    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], outer: list[np.ndarray], cotangents: list[np.ndarray | None], pool: Pool) -> list[Any]:
+        """The gradient of each input and outer tensor, or None; ``arrays`` are the forward values that were kept."""
+        program, lease = self.program, Lease(pool)
+        arrays = dict(arrays)
+        for seed, g in zip(self.seeds, cotangents, strict=True):
+            if seed is None:
+                continue
+            shape, dtype = program.shape(seed), program.dtype(seed)
+            if seed in self.state_seeds:
+                arrays[seed] = lease.take(shape, dtype)
+                arrays[seed][...] = 0 if g is None else g
+            else:
+                arrays[seed] = np.broadcast_to(np.zeros((), dtype), (steps, *shape)) if g is None else g
+        for index, seed in self.joined.items():
+            arrays[index] = arrays[seed]
+        for index, seed in self.temporary.items():
+            arrays[index] = lease.take(program.shape(seed), program.dtype(seed))
+        for index, source in self.accumulators.items():
+            arrays[index] = np.zeros(program.shape(source), program.dtype(source))
+
+        def value(place: Any) -> np.ndarray:
+            if isinstance(place, Outer):
+                return outer[place.index] if place.index < len(outer) else program.outer[place.index]._data
+            if place.index not in arrays:
+                whole, view = self.loop.aliases[place.index]
+                arrays[place.index] = view(value(Value(whole)), True)
+            return arrays[place.index]
+
+        for instruction in self.instructions:
+            if self.phase[instruction.result] == ONCE:
+                arrays[instruction.result] = run_once(instruction, value)
+        for index in self.loop.stacked:
+            if index not in arrays:
+                arrays[index] = lease.take((steps, *program.shape(index)), program.dtype(index))
+        for index in self.loop.parts:
+            if index in self.loop.stacked and index in self.loop.zeroed:
+                arrays[index][...] = 0
+        buffers = [lease.take(*kind) for kind in self.loop.buffers]
+        self.loop.run(steps, not reverse, arrays, value, buffers)
+        summed: dict[int, np.ndarray] = {}
+        for instruction in self.instructions:
+            index = instruction.result
+            if self.phase[index] != DEFERRED:
+                continue
+            final = self._final(instruction) if index in self.finals else None
+            if final is not None:
+                summed[index] = run_batched(instruction, final, value, steps)
+            else:
+                arrays[index] = run_batched(instruction, self.batched[index], value, steps)
+        gradients: list[Any] = []
+        accumulated = {source: arrays[index] for index, source in self.accumulators.items()}
+        for k, place in enumerate(self.places):
+            if place is None:
+                gradients.append(None)
+            elif k < self.x:
+                gradients.append(self._all_steps(place, value, steps, pool_owned=lease))
+            elif k < self.x + self.state:
+                seed = self.state_seeds[k - self.x]
+                gradients.append(None if seed is None else arrays[seed].copy())
+            elif isinstance(place, Value) and place.index in summed:
+                gradients.append(summed[place.index])
+            elif isinstance(place, Value) and place.index in accumulated:
+                gradients.append(accumulated[place.index])
+            else:
+                gradients.append(self._all_steps(place, value, steps, pool_owned=lease).sum(axis=0))
+        return gradients
+
+    def _all_steps(self, place: Any, value: Callable[[Any], np.ndarray], steps: int, pool_owned: Lease) -> np.ndarray:
+        array = value(place)
+        if not (isinstance(place, Value) and (self._varies(place.index))):
+            array = np.broadcast_to(array, (steps, *array.shape))
+        # What the caller gets must not be given out again.
+        return array.copy() if any(np.shares_memory(array, a) for a in pool_owned.arrays) else array
+
+
+class Plan:
+    """How a recorded step runs for all steps: made once for a program, used at each call that records the same one."""
+
+    def __init__(self, program: Program, x: int, state: int, results: list[Place], outputs: int, wanted: list[bool], recording: bool) -> None:
+        self.program, self.x, self.state, self.results, self.outputs, self.wanted = program, x, state, results, outputs, wanted
+        self.pool = Pool()
+        count = program.inputs
+        drawn = [index for _, index in program.draws]
+        self.others = [k for k in range(count) if k >= x + state] + drawn
+        varying = set(range(count)) | set(drawn)
+        self.phase = classify(program, program.instructions, varying, set(range(x, x + state)))
+        self.backward: Backward | None = None
+        self.result_tracked = [False] * len(results)
+        if recording:
+            self.backward = self._derived()
+            self.result_tracked = [seed is not None for seed in self.backward.seeds]
+        made = {i.result: i for i in program.instructions}
+        self.made = made
+        saved = set() if self.backward is None else set(self.backward.saved)
+        self.view_of: dict[int, Instruction] = {}
+        stored: set[int] = set()
+        for index in sorted(saved, reverse=True):
+            while index in made and self.phase[index] == LOOP and self._is_view(made[index]):
+                self.view_of[index] = made[index]
+                index = made[index].arguments[0].index
+            stored.add(index)
+        needed: set[int] = set()
+        pending = [p.index for p in results if isinstance(p, Value)] + list(stored) + list(saved)
+        while pending:
+            index = pending.pop()
+            if index in made and index not in needed:
+                needed.add(index)
+                pending += [p.index for p in flat(made[index]) if isinstance(p, Value)]
+        self.instructions = [i for i in program.instructions if i.result in needed]
+        loop = [i for i in self.instructions if self.phase[i.result] == LOOP]
+        inloop = {i.result for i in loop}
+        stacked = {k for k in stored if k in inloop}
+        top = len(program.arrays)
+        extra: list[str] = []
+        self.slots: list[int] = []
+        """For each new state the value that is stored as it."""
+        self.exposed: list[int] = []
+        """For each output the value whose stack it is."""
+        self.copies: dict[int, Place] = {}
+        news, ys = results[outputs:], results[:outputs]
+        for j, place in enumerate(news):
+            if isinstance(place, Value) and place.index in inloop and not self._is_view(made[place.index]) and place.index not in self.slots:
+                self.slots.append(place.index)
+            else:
+                self.slots.append(top + j)
+                self.copies[top + j] = place
+        for j, place in enumerate(ys):
+            if isinstance(place, Value) and place.index in inloop and not self._is_view(made[place.index]) and place.index not in self.exposed:
+                self.exposed.append(place.index)
+            elif isinstance(place, Value) and place.index in made and self.phase[place.index] == HOISTED and place.index not in self.exposed:
+                self.exposed.append(place.index)
+            else:
+                self.exposed.append(top + state + j)
+                self.copies[top + state + j] = place
+        stacked |= {k for k in [*self.slots, *self.exposed] if k in inloop}
+        hoisted = {i.result for i in self.instructions if self.phase[i.result] == HOISTED}
+        self.loop = Loop(program, loop, {}, stacked | set(range(count)) | set(drawn) | hoisted | set(self.copies), set())
+        self.loop.plan({})
+        for index, place in self.copies.items():
+            extra.append(f"copyto(v{index}, {self.loop._name(place)})")
+        self.loop.compile(extra)
+        self.batched = {
+            i.result: batched(i, program, tuple(any(isinstance(p, Value) and self.phase.get(p.index, ONCE) != ONCE for p in operands(a)) for a in i.arguments))
+            for i in self.instructions if self.phase[i.result] == HOISTED
+        }  # fmt: skip
+
+    def _is_view(self, instruction: Instruction) -> bool:
+        return (
+            instruction.op.name in VIEWS and instruction.op.name != "reshape" and isinstance(instruction.arguments[0], Value)
+            and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
+        )  # fmt: skip
+
+    def _derived(self) -> Backward:
+        """The backward program, derived twice at different values: what differs then would depend on a value."""
+        program = self.program
+        rng = np.random.default_rng(0)
+        given = {k: program.arrays[k] for k in [*range(program.inputs), *(index for _, index in program.draws)]}
+        moved = {k: a + 0.01 * rng.standard_normal(a.shape).astype(a.dtype) if a.dtype.kind == "f" else a for k, a in given.items()}
+        (first, places, seeds), (second, *others) = (derive(program, chosen, self.wanted, self.results) for chosen in (given, moved))
+        same = first.key() == second.key() and [places, seeds] == others
+        if not (same and all(np.array_equal(a._data, b._data, equal_nan=True) for a, b in zip(first.outer, second.outer, strict=True))):
+            raise Unreplayable("its gradient is computed otherwise for other values")
+        return Backward(first, places, seeds, program, self.phase, self.x, self.state, self.outputs)
+
+    def run(self, steps: int, reverse: bool, inputs: list[np.ndarray], first: list[np.ndarray], outer: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
+        """Outputs for all steps, last states, and what the backward pass needs: forward values by number, and their lease."""
+        program, kept, short = self.program, Lease(self.pool), Lease(self.pool)
+        arrays: dict[int, np.ndarray] = {}
+        for k, array in zip([*range(self.x), *self.others], inputs, strict=True):
+            arrays[k] = array
+
+        def value(place: Any) -> np.ndarray:
+            return outer[place.index] if isinstance(place, Outer) else arrays[place.index]
+
+        saved = set() if self.backward is None else self.backward.saved
+        before, behind_ = (slice(1, None), slice(None, -1)) if reverse else (slice(None, -1), slice(1, None))
+        for j, slot in enumerate(self.slots):
+            shape, dtype = first[j].shape, first[j].dtype
+            whole = np.empty((steps + 1, *shape), dtype) if slot in self.exposed else kept.take((steps + 1, *shape), dtype)
+            whole[-1 if reverse else 0] = first[j]
+            arrays[self.x + j], arrays[slot] = whole[before], whole[behind_]
+        for instruction in self.instructions:
+            phase = self.phase[instruction.result]
+            if phase == ONCE:
+                arrays[instruction.result] = run_once(instruction, value)
+            elif phase == HOISTED:
+                arrays[instruction.result] = run_batched(instruction, cast(Any, self.batched[instruction.result]), value, steps)
+        for index in self.loop.stacked:
+            if index not in arrays:
+                shape = program.shape(index) if index < len(program.arrays) else self._copied_shape(index, outer)
+                dtype = program.dtype(index) if index < len(program.arrays) else self._copied_dtype(index, outer)
+                if index in self.exposed:
+                    arrays[index] = np.empty((steps, *shape), dtype)
+                else:
+                    arrays[index] = (kept if index in saved or index in self.view_targets else short).take((steps, *shape), dtype)
+        buffers = [short.take(*kind) for kind in self.loop.buffers]
+        self.loop.run(steps, reverse, arrays, value, buffers)
+        ends = [arrays[slot][0 if reverse else -1].copy() for slot in self.slots]
+        return [arrays[index] for index in self.exposed], ends, (arrays, kept)
+
+    @property
+    def view_targets(self) -> set[int]:
+        return {i.arguments[0].index for i in self.view_of.values()}
+
+    def _copied_shape(self, index: int, outer: list[np.ndarray]) -> tuple[int, ...]:
+        place = self.copies[index]
+        return outer[place.index].shape if isinstance(place, Outer) else self.program.shape(cast(Value, place).index)
+
+    def _copied_dtype(self, index: int, outer: list[np.ndarray]) -> Any:
+        place = self.copies[index]
+        return outer[place.index].dtype if isinstance(place, Outer) else self.program.dtype(cast(Value, place).index)
+
+    def kept(self, arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """The forward values that the backward pass reads, all steps of each."""
+        assert self.backward is not None
+
+        def read(index: int) -> np.ndarray:
+            if index in self.view_of:
+                instruction = self.view_of[index]
+                view = batched(instruction, self.program, tuple([True] + [False] * (len(instruction.arguments) - 1)))
+                assert view is not None
+                return view(read(instruction.arguments[0].index), steps=0)
+            return arrays[index]
+
+        found = {index: read(index) for index in self.backward.saved}
+        for index in self.backward.read:
+            if index < len(self.program.arrays) and index not in found:
+                found[index] = arrays[index]
+        return found
+
+
+class Bundle:
+    """Cotangents of several outputs of one record, on their way to it as one gradient."""
+
+    shape = ()
+
+    def __init__(self, parts: dict[int, Any], dtype: Any) -> None:
+        self.parts, self.dtype = parts, dtype
+
+    def __add__(self, other: Bundle) -> Bundle:
+        joined = dict(self.parts)
+        for k, g in other.parts.items():
+            joined[k] = joined[k] + g if k in joined else g
+        return Bundle(joined, self.dtype)
+
+
+class _Many:
+    """The op of a record with several outputs: its pullback takes a :class:`Bundle`."""
+
+    saved_names: tuple[str, ...] = ("backward",)
+    static_names: tuple[str, ...] = ("steps",)
+    sequence = None
+    name = "unroll"
+
+    def operand_name(self, position: int) -> str:
+        return f"operand {position}"
+
+    def place_of(self, name: str) -> None:
+        return None
+
+    @staticmethod
+    def pull(record: Record, parents: Any, g: Any, saved: tuple[Any, ...]) -> list[Any]:
+        gradients = saved[0](g)
+        return [gi if p is not None else None for p, gi in zip(parents, gradients, strict=True)]
+
+
+class _One(_Many):
+    """The op of one of the outputs: it passes its cotangent on with its number."""
+
+    saved_names = ()
+    static_names = ("output",)
+    name = "unrolled"
+
+    @staticmethod
+    def pull(record: Record, parents: Any, g: Any, saved: tuple[Any, ...]) -> list[Any]:
+        return [Bundle({record.static[0]: g}, parents[0].dtype)]
+
+
+MANY, ONE = _Many(), _One()
+
+
+def record_of(op: Any, parents: tuple[Any, ...], constants: tuple[Any, ...] | None, saved: tuple[Any, ...], static_: tuple[Any, ...], shape: Any, dtype: Any) -> Record:
+    record = Record()
+    record.op = cast(Primitive, op)
+    record.parents, record.constants, record.saved, record.static = parents, constants, saved, static_
+    record.shape, record.dtype, record.state, record.index = shape, dtype, plain(current()), next_index()
+    return record
+
+
+PLANS: OrderedDict[Any, Plan | str] = OrderedDict()
+"""Plans by what a recording must have in common; a string says why there is none. The least recently used are dropped."""
+
+LIMIT = 64
+
+
+def remember(key: Any, plan: Plan | str) -> None:
+    PLANS[key] = plan
+    while len(PLANS) > LIMIT:
+        PLANS.popitem(last=False)
+
+
+def replay(
+    plan: Plan, steps: int, reverse: bool, inputs: list[Tensor], others: list[np.ndarray], first: list[Tensor], outer: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
+    x_arrays, s_arrays, o_arrays = [t._data for t in inputs], [t._data for t in first], [t._data for t in outer]
+    ys, ends, (arrays, lease) = plan.run(steps, reverse, [*x_arrays, *others], s_arrays, o_arrays)
+    results = [*ys, *ends]
+    nodes = tuple(t._node for t in [*inputs, *first, *outer])
+    if plan.backward is None or not any(n is not None for n in nodes):
+        return [wrap(y) for y in ys], [wrap(e) for e in ends]
+    kept = plan.kept(arrays)
+    backward, began = plan.backward, next_index()
+    exposed = [*x_arrays, *s_arrays, *o_arrays, *ys]
+    state = plain(current())
+    held = [wrap(t._data, t._node) for t in [*inputs, *first, *outer]]
+
+    def pull(g: Bundle) -> list[Any]:
+        if any(is_tensor(part) for part in g.parts.values()):
+            return expanded(g)
+        for array in exposed:
+            if writes.after(array, began):
+                raise TapeError(f"unroll kept an array of shape {array.shape}, which was changed in place afterwards; change it after the backward pass")
+        return backward.run(steps, reverse, kept, o_arrays, [g.parts.get(k) for k in range(len(results))], plan.pool)
+
+    def expanded(g: Bundle) -> list[Any]:
+        """The gradient as a recorded computation: all steps through the operations, then a sweep that is recorded itself."""
+        with installed(enable_grad().derive(state)):
+            outs, last = expand(plan, steps, reverse, held[: plan.x], others, held[plan.x : plan.x + plan.state], held[plan.x + plan.state :])
+        roots = [(t._node, g.parts[k]) for k, t in enumerate([*outs, *last]) if k in g.parts and t._node is not None]
+        found = run_sweep(roots, [n for n in nodes if n is not None], stop=True, create_graph=True, retain_graph=True)
+        return [found[n][0] if n is not None and n in found else None for n in nodes]
+
+    pull.buffers = [*lease.arrays, *(a for a in ys if any(a is b for b in arrays.values()))]  # type: ignore[attr-defined]
+    pull.lease = lease  # type: ignore[attr-defined]
+    many = record_of(MANY, nodes, None, (pull,), (steps,), (), results[0].dtype)
+    tensors = [wrap(r, record_of(ONE, (many,), None, (), (k,), r.shape, r.dtype)) if plan.result_tracked[k] else wrap(r) for k, r in enumerate(results)]
+    return tensors[: len(ys)], tensors[len(ys) :]
+
+
+def expand(plan: Plan, steps: int, reverse: bool, inputs: list[Any], others: list[np.ndarray], first: list[Any], outer: list[Any]) -> tuple[list[Any], list[Any]]:
+    """All steps through the operations themselves, every one of them on the tape; the step itself is not called again."""
+    state, outputs = list(first), [[None] * steps for _ in range(plan.outputs)]
+    for t in range(steps - 1, -1, -1) if reverse else range(steps):
+        given = {k: x[t] for k, x in enumerate(inputs)} | {plan.x + j: s for j, s in enumerate(state)}
+        given |= {k: wrap(array[t]) for k, array in zip(plan.others, others, strict=True)}
+        here = plain(current())
+        with installed(here.replace(scope=(*here.scope, ("step", t)))):
+            values = interpret(plan.program, given, outer)
+        found = [values[p.index] if isinstance(p, Value) else outer[cast(Outer, p).index] for p in plan.results]
+        for j in range(plan.outputs):
+            outputs[j][t] = found[j]
+        state = found[plan.outputs :]
+    return [stack(column) for column in outputs], state
