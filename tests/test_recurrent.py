@@ -199,6 +199,7 @@ def test_the_tape_shows_module_and_step():
             return self.head(self.encoder(x)[1][-1])
 
     model = Model()
+    model.encoder.mode = "eager"
     scopes = [record.scope for record in tg.tape(model(np.zeros((3, 1, 3), np.float32)).sum())]
     assert (("Model", None), ("encoder", None), ("l0", 2)) in scopes and (("Model", None), ("head", None)) in scopes
     assert [p.name for p in model.parameters()][:2] == ["encoder.weight_ih_l0", "encoder.weight_hh_l0"]

@@ -167,6 +167,7 @@ def run_train(options: argparse.Namespace) -> None:
 
 def unrolled(model: Any, steps: int) -> str:
     """DOT text of the network over a few steps, with one symbol a step."""
+    model.rnn.mode = "eager"
     logits, _ = model.eval()(np.zeros((steps, 1), int))
     return drawing.dot(tg.tape(logits))
 

@@ -443,9 +443,7 @@ class Optimizer:
                     store.array(name, self._start(settings[k]))
                     store.view(name, j)[...] = arrays.get(name, self._start(settings[k]))
         for group, new, options in zip(self.param_groups, saved, settings, strict=True):
-            params = group["params"]
-            group.clear()
-            group.update({**new, **options, "params": params})
+            group.update({**new, **options, "params": group["params"]})
 
     def __repr__(self) -> str:
         groups = [", ".join([f"{len(group['params'])} parameters", *(f"{name}={group[name]}" for name in self._rules)]) for group in self.param_groups]
@@ -748,7 +746,7 @@ def _change_gradients(listed: list[tuple[int, Tensor]], change: Callable[[Array,
     for _, p in listed:
         gradient: Any = p._grad
         data = gradient._data
-        if gradient._node is None and data.base is None and data.flags.writeable and id(data) not in seen:
+        if gradient._node is None and data.base is None and id(data) not in seen:
             later.append(gradient)
         else:
             out = np.empty_like(data)

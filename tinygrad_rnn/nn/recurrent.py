@@ -212,6 +212,8 @@ class Recurrent(Module):
     states are those at each length, and the reverse direction starts at each sequence's own end. ``dropout`` acts on
     each layer's output but the last one's, in training.
 
+    ``mode`` is that of :func:`tinygrad_rnn.unroll`: with ``network.mode = "eager"`` every operation of every step is on the tape.
+
     Raises ``ShapeError`` for an input or a state that does not fit.
 
     >>> import tinygrad_rnn as tg
@@ -228,6 +230,7 @@ class Recurrent(Module):
     ((5, 2, 8), (4, 2, 4))
     """
 
+    mode = "auto"
     _fixed = False
 
     def __init__(
@@ -359,7 +362,7 @@ class Recurrent(Module):
             outputs = []
             for direction in range(self.directions):
                 k = layer * self.directions + direction
-                y, new = unroll(self._step(self._cells[k]), x, tree.mapped(lambda s, k=k: s[k], state), lengths=lengths, reverse=bool(direction), name=self._name_of(k))
+                y, new = unroll(self._step(self._cells[k]), x, tree.mapped(lambda s, k=k: s[k], state), lengths=lengths, reverse=bool(direction), mode=self.mode, name=self._name_of(k))
                 outputs.append(y)
                 last.append(new)
             x = outputs[0] if len(outputs) == 1 else concatenate(outputs, axis=-1)

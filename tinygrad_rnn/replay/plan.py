@@ -241,7 +241,9 @@ class Loop:
         names = [", ".join(map(self._name, a)) if type(a) is tuple else self._name(a) for a in arguments]
         if isinstance(op.forward, np.ufunc):
             self.names[f"u_{op.name}"] = op.forward
-            self.lines.append(f"u_{op.name}({', '.join(names)}, {out})")
+            # These two refuse a third argument that is not named.
+            place = f"out={out}" if op.forward in (np.maximum, np.minimum) else out
+            self.lines.append(f"u_{op.name}({', '.join(names)}, {place})")
         elif op.name in _WRITERS and op.name != "matmul":
             self.lines += [line.format(*names, out=out) for line in _WRITERS[op.name]]
         elif op.name == "matmul" and all(len(self._shape(a)) == 2 for a in arguments):
@@ -304,7 +306,7 @@ class Loop:
 
 _WRITERS: dict[str, list[str]] = {
     "sigmoid": ["multiply({0}, -1.0, {out})", "exp({out}, {out})", "add({out}, 1.0, {out})", "reciprocal({out}, {out})"],
-    "relu": ["maximum({0}, 0, {out})"],
+    "relu": ["maximum({0}, 0, out={out})"],
     "where": ["copyto({out}, {2})", "copyto({out}, {1}, where={0})"],
     "matmul": [],
 }
@@ -316,7 +318,7 @@ def _words(line: str) -> list[str]:
         if character.isalnum() or character == "_":
             word += character
         else:
-            if word and not word[0].isdigit() and word not in ("where", "True", "False", "None") and not (word[0] == "e" and word[1:].isdigit()):
+            if word and not word[0].isdigit() and word not in ("where", "out", "True", "False", "None") and not (word[0] == "e" and word[1:].isdigit()):
                 words.append(word)
             word = ""
     return words
