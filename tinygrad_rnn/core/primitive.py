@@ -13,11 +13,11 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
-from ..errors import AxisError, DtypeError, GradientError, NotDifferentiableError, OutOfRangeError, ShapeError, TapeError, TinygradError
+from ..errors import DtypeError, GradientError, NotDifferentiableError, TapeError, TinygradError
 from . import tensor as _tensor
 from .state import current, installed, next_index, plain
 from .tape import Array, Record
-from .tensor import FUNCTIONS, Tensor, as_tensor, describe, is_tensor, wrap
+from .tensor import FUNCTIONS, Tensor, as_tensor, describe, is_tensor, restated, short, wrap
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -202,14 +202,15 @@ def _source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
     lines += [
         "    try:",
         f"        out = forward({_arguments(op, lambda p: f'{p}__value' if p in operands else p)})",
-        "    except Exception as error:",
-        f"        raise explain(op, {everything}, error) from error",
-        "    if type(out) is not ndarray: out = asarray(out)",
-        "    dtype__ = out.dtype",
+        "        if type(out) is not ndarray: out = asarray(out)",
+        "        dtype__ = out.dtype",
     ]
-    if "dtype" not in op.parameters and op.differentiable:
+    if "dtype" in op.parameters:
+        lines.append("        if dtype__ is not FLOAT32 and dtype__ is not FLOAT64: settle(out, ())")
+    elif op.differentiable:
         values = _tuple([f"{p}__value" for p in operands])
-        lines += ["    if dtype__ is not FLOAT32:", f"        out = settle(out, {values})", "        dtype__ = out.dtype"]
+        lines += ["        if dtype__ is not FLOAT32:", f"            out = settle(out, {values})", "            dtype__ = out.dtype"]
+    lines += ["    except Exception as error:", f"        raise explain(op, {everything}, error) from error"]
     lines += ["    result__ = new(Tensor)", "    result__._data = out"]
     traced = [p for p in operands if p in active]
     for p in operands if op.differentiable else ():
@@ -281,10 +282,10 @@ def _sequence_source(op: Primitive, active: dict[str, tuple[str, ...]]) -> str:
         "        if item__._node is not None: tracked__ = True",
         "    try:",
         f"        out = forward({_arguments(op, lambda p: 'values__' if p == name else p)})",
+        "        if type(out) is not ndarray: out = asarray(out)",
+        "        if out.dtype is not FLOAT32: out = settle(out, values__)",
         "    except Exception as error:",
         f"        raise explain(op, {everything}, error) from error",
-        "    if type(out) is not ndarray: out = asarray(out)",
-        "    if out.dtype is not FLOAT32: out = settle(out, values__)",
         "    result__ = new(Tensor)",
         "    result__._data = out",
         "    if not tracked__ or not state__.recording: return result__",
@@ -398,8 +399,13 @@ def _operand(op: Primitive, name: str, value: Any, kept: bool) -> Any:
 
 
 def settle(out: np.ndarray, values: tuple[Any, ...] | list[Any]) -> np.ndarray:
-    """Undo a float promotion that no floating operand asked for: integers and counts do not widen float32."""
+    """Undo a float promotion that no floating operand asked for: integers and counts do not widen float32.
+
+    Raises ``TypeError`` for an output that no tensor can hold.
+    """
     if out.dtype.kind != "f":
+        if out.dtype.kind not in "biu":
+            raise TypeError(f"the result has dtype {out.dtype}, expected floats, integers or bools")
         return out
     widest = None
     for value in values:
@@ -422,31 +428,8 @@ def no_rule(op: Primitive, argument: str) -> NotDifferentiableError:
 
 def explain(op: Primitive, values: tuple[Any, ...], error: Exception) -> Exception:
     """The error to raise for a call: it names the operation and what each argument was."""
-    if isinstance(error, TinygradError):
-        return error
-    came = ", ".join(f"{p}={_short(v)}" for p, v in zip(op.parameters, values, strict=True) if v is not None or p in op.operands)
-    text = str(error)
-    kinds: tuple[tuple[type[Exception], type[Exception]], ...] = (
-        (np.exceptions.AxisError, AxisError), (IndexError, OutOfRangeError), (ValueError, ShapeError), (TypeError, DtypeError),
-    )  # fmt: skip
-    for builtin, ours in kinds:
-        if isinstance(error, builtin):
-            if ours is ShapeError and " axis" in text and ("duplicate" in text or "repeated" in text):
-                ours = AxisError
-            return ours(f"{op.name}({came}): {text}")
-    error.add_note(f"in {op.name}({came})")
-    return error
-
-
-def _short(value: Any) -> str:
-    if is_tensor(value):
-        value = value._data
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape}"
-    if isinstance(value, list | tuple) and any(is_tensor(v) or isinstance(v, np.ndarray) for v in value):
-        return "[" + ", ".join(map(_short, value)) + "]"
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    came = ", ".join(f"{p}={short(v)}" for p, v in zip(op.parameters, values, strict=True) if v is not None or p in op.operands)
+    return restated(f"{op.name}({came})", error)
 
 
 class _Decorator(Protocol):
@@ -572,7 +555,7 @@ class custom_vjp:
         tracked = current().recording and any(is_tensor(a) and a._node is not None for a in tensors)
         values = [a._data if is_tensor(a) else a for a in tensors]
         if not tracked:
-            return wrap(np.asarray(self.function(*values)))
+            return wrap(self._output(self.function(*values)))
         returned = self._forward(*values)
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise GradientError(f"custom_vjp {self.__name__}: forward must return (output, residuals), got {type(returned).__name__}")
@@ -590,7 +573,13 @@ class custom_vjp:
 
         nodes = tuple(a._node if is_tensor(a) else None for a in tensors)
         backward.buffers = residuals if isinstance(residuals, tuple | list) else (residuals,)  # type: ignore[attr-defined]
-        return manual(self.__name__, np.asarray(out), nodes, backward, operands=tensors)
+        return manual(self.__name__, self._output(out), nodes, backward, operands=tensors)
+
+    def _output(self, value: Any) -> np.ndarray:
+        try:
+            return settle(np.asarray(value), ())
+        except (ValueError, TypeError) as error:
+            raise restated(f"custom_vjp {self.__name__}: the output", error) from error
 
     def _checked(self, returned: Any, count: int) -> list[Any]:
         gradients: list[Any] = list(returned) if isinstance(returned, tuple | list) else [returned]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DtypeError, NotDifferentiableError
 from .state import current, plain
-from .tensor import FUNCTIONS, UNTRACKED, is_tensor, reading, wrap
+from .tensor import FUNCTIONS, UNTRACKED, is_tensor, reading, restated, short, wrap
 
 REDUCTIONS: dict[Any, Any] = {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min, np.logical_and: np.all, np.logical_or: np.any, np.logaddexp: None}
 ACCUMULATIONS: dict[Any, Any] = {np.add: np.cumsum, np.multiply: np.cumprod}
@@ -68,6 +68,14 @@ def untracked(function: Any, args: Any, kwargs: Any) -> Any:
     return _wrapped(function(*_bare(args), **_bare(kwargs)))
 
 
+def asked(name: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """:func:`untracked` for what NumPy tells of values, with its errors as ours."""
+    try:
+        return untracked(function, args, kwargs)
+    except Exception as error:
+        raise restated(f"{name}({', '.join([*map(short, args), *(f'{key}={short(value)}' for key, value in kwargs.items())])})", error) from error
+
+
 def _refusal(name: str) -> NotDifferentiableError:
     return NotDifferentiableError(
         f"{name} has no gradient rule, so its result would lose the gradient; use .detach() to do without one, "
@@ -114,8 +122,12 @@ def _into(name: str, ufunc: np.ufunc, method: str, inputs: Any, options: Any, ou
     for target in out:
         if is_tensor(target):
             target._writable(name)
-            target._write(lambda data: None)
-    getattr(ufunc, method)(*_bare(inputs), out=tuple(_bare(out)), **_bare(options))
+    # Computed apart, so that nothing is written where NumPy refuses the call.
+    results = tuple([target._data.copy() if is_tensor(target) else target for target in out])
+    asked(name, getattr(ufunc, method), inputs, options | {"out": results})
+    for target, result in zip(out, results, strict=True):
+        if is_tensor(target):
+            target.assign_(result)
     return out[0] if len(out) == 1 else out
 
 
@@ -141,8 +153,10 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     operation = FUNCTIONS.get(function)
     tracking = plain(current()).recording and _tracked((args, kwargs))
     if operation is None:
-        if function in UNTRACKED or not tracking:
-            return untracked(UNTRACKED.get(function, function), args, kwargs)
+        if function in UNTRACKED:
+            return asked(_name(function), UNTRACKED[function], args, kwargs)
+        if not tracking:
+            return untracked(function, args, kwargs)
         raise _refusal(_name(function))
     theirs, ours = _parameter_names(function), _parameter_names(operation)
     named = dict(kwargs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DtypeError, GradientError, ShapeError, TapeError, TinygradError
+from ..errors import AxisError, DtypeError, GradientError, OutOfRangeError, ShapeError, TapeError, TinygradError
 from . import tape as _tape
 from .state import current, enable_grad, installed, plain, writes
 from .tape import Constant, Leaf, Record, Tape, commit, sweep
@@ -53,6 +53,35 @@ def reading(what: str) -> None:
         for observer in state.observers:
             if hasattr(observer, "read"):
                 observer.read(what)
+
+
+def restated(call: str, error: Exception) -> Exception:
+    """An error of NumPy as ours, which names the call; one that is ours already, or of another kind, stays what it is."""
+    if isinstance(error, TinygradError):
+        return error
+    text = str(error)
+    kinds: tuple[tuple[type[Exception], type[Exception]], ...] = (
+        (np.exceptions.AxisError, AxisError), (IndexError, OutOfRangeError), (ValueError, ShapeError), (TypeError, DtypeError),
+    )  # fmt: skip
+    for builtin, ours in kinds:
+        if isinstance(error, builtin):
+            if ours is ShapeError and "axis" in text and ("duplicate" in text or "repeated" in text):
+                ours = AxisError
+            return ours(f"{call}: {text}")
+    error.add_note(f"in {call}")
+    return error
+
+
+def short(value: Any) -> str:
+    """What a value is, in a few words for messages."""
+    if is_tensor(value):
+        value = value._data
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    if isinstance(value, list | tuple) and any(is_tensor(v) or isinstance(v, np.ndarray) for v in value):
+        return "[" + ", ".join(map(short, value)) + "]"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 _previous: Any = globals().get("Tensor")
@@ -264,6 +293,7 @@ class Tensor:
         try:
             if np.shape(value) != self.shape:
                 np.broadcast_to(np.asarray(value), self.shape)
+            np.copyto(np.empty(0, self.dtype), _no_elements(value), casting="same_kind")
             self._write(lambda data: np.copyto(data, value, casting="same_kind"))
         except (ValueError, TypeError) as error:
             if isinstance(error, TinygradError):
@@ -281,6 +311,7 @@ class Tensor:
             raise GradientError(f"{what}: {self._describe()} is a leaf that requires grad; change it inside `with tg.no_grad():`")
 
     def _write(self, change: Callable[[np.ndarray], Any]) -> None:
+        """Change the memory. It counts as written from the start on: what can be refused is refused before."""
         reading("a tensor was changed in place")
         data = self._data
         if not data.flags.writeable:
@@ -293,17 +324,20 @@ class Tensor:
         recording = plain(current()).recording
         if recording and (not self.is_leaf or (self._node is None and is_tensor(other) and other._node is not None)):
             return operation(self, other)  # type: ignore[no-any-return]
-        self._writable(f"in-place {ufunc.__name__}")
+        what = f"in-place {ufunc.__name__}"
+        self._writable(what)
         if not self.is_leaf:
             return operation(self, other)  # type: ignore[no-any-return]
         value = other._data if is_tensor(other) else other.item() if isinstance(other, np.generic) else other
-        shape = np.broadcast_shapes(self.shape, np.shape(value)) if np.shape(value) else self.shape
-        if shape != self.shape:
-            raise ShapeError(f"in-place {ufunc.__name__}: the result has shape {shape}, the tensor {self.shape}")
         try:
+            shape = np.shape(value)
+            if shape and shape != self.shape and (shape := np.broadcast_shapes(self.shape, shape)) != self.shape:
+                raise ShapeError(f"{what}: the result has shape {shape}, the tensor {self.shape}")
+            nothing = np.empty(0, self.dtype)
+            ufunc(nothing, _no_elements(value), out=nothing, casting="same_kind")
             self._write(lambda data: ufunc(data, value, out=data, casting="same_kind"))
-        except TypeError as error:
-            raise DtypeError(f"in-place {ufunc.__name__}: {error}") from error
+        except Exception as error:
+            raise restated(f"{what}({short(self)}, {short(value)})", error) from error
         return self
 
     def _describe(self) -> str:
@@ -315,7 +349,19 @@ class Tensor:
             raise GradientError("item assignment: the value requires grad and the assignment is not recorded; use tg.where or tg.concatenate to make a new tensor")
         index = tuple(i._data if is_tensor(i) else i for i in index) if isinstance(index, tuple) else index._data if is_tensor(index) else index
         value = value._data if is_tensor(value) else value
-        self._write(lambda data: data.__setitem__(index, value))
+        try:
+            place = np.shape(self._data[index])
+            array = np.asarray(value, self.dtype if isinstance(value, int | float) else None)
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"expected numbers or bools, got dtype {array.dtype}")
+            if isinstance(value, list | tuple):
+                array = np.asarray(value, self.dtype)
+            if array.ndim and array.shape != place:
+                # As NumPy has it: axes of length 1 in front do not count.
+                array = np.broadcast_to(array.reshape(array.shape[max(array.ndim - len(place), 0) :]), place)
+            self._write(lambda data: data.__setitem__(index, array))
+        except Exception as error:
+            raise restated(f"item assignment(index={short(index)}, value={short(value)}, tensor={short(self)})", error) from error
 
     def __len__(self) -> int:
         if not self._data.ndim:
@@ -384,6 +430,7 @@ class Tensor:
         return repr(self) if self._data.size > 1000 else str(self._data)
 
     def __copy__(self) -> Tensor:
+        self._refuse_non_leaf("copy")
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
@@ -485,6 +532,11 @@ for _name in () if _previous is None else vars(_previous).keys() - vars(Tensor).
 if _previous is not None:
     for _name in ("__eq__", "__hash__"):
         setattr(Tensor, _name, vars(_previous)[_name])
+
+
+def _no_elements(value: Any) -> Any:
+    """A value by which NumPy can judge whether its dtype fits, without an element to write: a number is itself."""
+    return value if np.ndim(value) == 0 else np.empty(0, np.asarray(value).dtype)
 
 
 def _number(value: Any) -> str:
@@ -590,7 +642,10 @@ def set_default_dtype(dtype: Any) -> None:
     dtype('float64')
     >>> tg.set_default_dtype(np.float32)
     """
-    chosen = np.dtype(dtype)
+    try:
+        chosen = np.dtype(dtype)
+    except TypeError as error:
+        raise restated("set_default_dtype", error) from error
     if chosen.kind != "f":
         raise DtypeError(f"set_default_dtype: expected a floating dtype, got {chosen}")
     settings.dtype = chosen
@@ -608,7 +663,10 @@ def cotangent(what: str, output: Tensor, gradient: Any, create_graph: bool) -> A
             raise GradientError(f"{what}: the output has shape {output.shape}; give the cotangent (gradient=...), or reduce it to one value first, as with .sum()")
         g: Any = np.ones(output.shape, output.dtype)
     else:
-        g = gradient if is_tensor(gradient) else np.asarray(gradient)
+        try:
+            g = gradient if is_tensor(gradient) else np.asarray(gradient, output.dtype if isinstance(gradient, list | tuple) else None)
+        except (ValueError, TypeError) as error:
+            raise restated(f"{what}: the cotangent", error) from error
         if g.shape != output.shape:
             raise GradientError(f"{what}: the cotangent has shape {g.shape}, expected {output.shape} as the output's")
         if isinstance(gradient, int | float):

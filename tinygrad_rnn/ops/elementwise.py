@@ -140,7 +140,7 @@ def power_x(g: Array, x: Array, y: Array) -> Array:
 @power.rule
 def power_y(g: Array, x: Array, y: Array, out: Array) -> Array:
     idle = ((x == 0) & (y > 0)) | ((g == 0) & ~(x > 0)) | ((x == 0) & (y == 0))
-    return where(idle, 0.0, g) * out * log(where(idle, 1.0, x))
+    return where(idle, 0.0, g) * out * log(where(idle, 1.0, x).astype(out.dtype, copy=False))
 
 
 @primitive(np.float_power)
@@ -843,7 +843,7 @@ def sigmoid(x: Array) -> Any:
     with np.errstate(over="ignore"):
         z = np.exp(np.multiply(x, -1.0))
     z += 1.0
-    return np.reciprocal(z)
+    return 1.0 / z
 
 
 @sigmoid.rule

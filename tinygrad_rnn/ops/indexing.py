@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..core.primitive import primitive
 from ..core.tape import Array, Scatter
 from ..core.tensor import copied, is_tensor, settings, wrap
 from ..errors import DtypeError, NotDifferentiableError, OutOfRangeError, ShapeError
-from .shapes import axes_of
+from .shapes import axes_of, axis_of
 from .shaping import ravel, reshape
 
 
@@ -25,7 +26,7 @@ def add_at(total: np.ndarray, index: Any, values: np.ndarray) -> None:
     """``total[index] += values``, with repeated indices added up."""
     if _is_basic(index):
         total[index] += values
-    elif isinstance(index, np.ndarray) and total.ndim > 1 and index.size > 1:
+    elif isinstance(index, np.ndarray) and total.ndim > 1 and index.size > 1 and total.size:
         _add_rows(total, index.reshape(-1), values.reshape(-1, *total.shape[1:]))
     else:
         np.add.at(total, index, values)
@@ -33,6 +34,7 @@ def add_at(total: np.ndarray, index: Any, values: np.ndarray) -> None:
 
 def _add_rows(total: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
     """Rows added up by row number: sorted, then summed in runs, which np.add.at does ten times slower."""
+    rows = rows.astype(np.intp)  # the smallest integers do not count as far as the rows
     rows = np.where(rows < 0, rows + len(total), rows)
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
@@ -115,7 +117,7 @@ def _take(a: Array, indices: Any, axis: int = 0, mode: str = "raise") -> Any:
 def _take_a(g: Array, indices: Any, a_shape: tuple[int, ...], axis: int, mode: str) -> Any:
     n, k = a_shape[axis], axis % len(a_shape)
     if mode == "wrap":
-        indices = indices % n
+        indices = indices.astype(np.intp) % n
     elif mode == "clip":
         indices = np.clip(indices, 0, n - 1)
     index = (slice(None),) * k + (indices,) if k else indices
@@ -134,7 +136,7 @@ def take(a: Array, indices: Any, axis: int | None = None, mode: str = "raise") -
     index = _integers("take", "indices", indices)
     if axis is None:
         a, axis = ravel(a), 0
-    return _take(a, index, axes_of("take", axis, np.ndim(a))[0], mode)
+    return _take(a, index, axis_of("take", axis, np.ndim(a)), mode)
 
 
 def _integers(what: str, name: str, indices: Any) -> np.ndarray:
@@ -175,7 +177,7 @@ def take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Any:
         arr, axis = ravel(arr), 0
     if index.ndim != np.ndim(arr):
         raise ShapeError(f"take_along_axis: indices have {index.ndim} dimensions, expected {np.ndim(arr)} as the array")
-    return _take_along_axis(arr, index, axes_of("take_along_axis", axis, np.ndim(arr))[0])
+    return _take_along_axis(arr, index, axis_of("take_along_axis", axis, np.ndim(arr)))
 
 
 def sort(a: Array, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Any:
@@ -187,7 +189,7 @@ def sort(a: Array, axis: int | None = -1, kind: Any = None, *, stable: bool | No
     """
     if axis is None:
         a, axis = ravel(a), -1
-    (k,) = axes_of("sort", axis, np.ndim(a))
+    k = axis_of("sort", axis, np.ndim(a))
     values = a._data if is_tensor(a) else np.asarray(a)
     return _take_along_axis(a, np.argsort(values, axis=k, kind=kind or "stable"), k)
 
@@ -203,7 +205,7 @@ def median(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
     axes = axes_of("median", axis, np.ndim(a))
     rest = [k for k in range(np.ndim(a)) if k not in axes]
-    flat = reshape(a.transpose((*rest, *axes)), (*(a.shape[k] for k in rest), -1))
+    flat = reshape(a.transpose((*rest, *axes)), (*(a.shape[k] for k in rest), math.prod(a.shape[k] for k in axes)))
     n = flat.shape[-1]
     if n == 0:
         raise ShapeError(f"median: there is nothing to reduce over axis {axis} of an array of shape {a.shape}")

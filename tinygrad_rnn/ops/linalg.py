@@ -12,7 +12,7 @@ from ..core.primitive import primitive
 from ..core.tape import Array, Product
 from ..core.tensor import is_tensor
 from ..errors import DtypeError, ShapeError
-from .elementwise import multiply
+from .elementwise import multiply, where
 from .shapes import axes_of
 from .shaping import expand_dims, moveaxis, reshape, transpose
 
@@ -211,6 +211,13 @@ def diag(v: Array, k: int = 0) -> Any:
     return scatter(v, (index - min(k, 0), index + max(k, 0)), (n, n))
 
 
+def _triangle(what: str, m: Array, k: int, upper: bool) -> Any:
+    if np.ndim(m) == 0:
+        raise ShapeError(f"{what}: expected a matrix, or a vector for each of its rows, got shape ()")
+    # Chosen, not multiplied: an infinity times 0 is NaN, and masks are made of infinities.
+    return where(np.tri(*m.shape[-2:], k=k, dtype=bool) != upper, m, np.zeros((), m.dtype))
+
+
 def tril(m: Array, k: int = 0) -> Any:
     """The part on and below the k-th diagonal, zero above.
 
@@ -218,7 +225,7 @@ def tril(m: Array, k: int = 0) -> Any:
     >>> tg.tril(tg.ones((2, 2)))
     tensor([[1., 0.], [1., 1.]], float32)
     """
-    return m * np.tri(m.shape[-2], m.shape[-1], k=k, dtype=bool)
+    return _triangle("tril", m, k, False)
 
 
 def triu(m: Array, k: int = 0) -> Any:
@@ -228,7 +235,7 @@ def triu(m: Array, k: int = 0) -> Any:
     >>> tg.triu(tg.ones((2, 2)))
     tensor([[1., 1.], [0., 1.]], float32)
     """
-    return m * ~np.tri(m.shape[-2], m.shape[-1], k=k - 1, dtype=bool)
+    return _triangle("triu", m, k - 1, True)
 
 
 @primitive(sequence="operands")

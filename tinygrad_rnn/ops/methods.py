@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.protocols import implements, untracked
+from ..core.protocols import asked, implements, untracked
 from ..core.tensor import UNTRACKED, Tensor, is_tensor, wrap
-from ..errors import DtypeError
+from ..errors import DtypeError, ShapeError
 from . import elementwise, indexing, linalg, reduction, shaping
+from .shapes import axis_of
 
 _OPERATORS = {
     "add": elementwise.add, "sub": elementwise.subtract, "mul": elementwise.multiply, "truediv": elementwise.divide,
@@ -61,7 +62,7 @@ def _numpy_method(name: str) -> Any:
     """A method of ndarray that gives integers, bools or plain values."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        result = untracked(getattr(np.ndarray, name), (self, *args), kwargs)
+        result = asked(name, getattr(np.ndarray, name), (self, *args), kwargs)
         return wrap(np.asarray(result)) if isinstance(result, np.generic) else result
 
     method.__name__ = name
@@ -77,8 +78,6 @@ def _transposed(self: Tensor) -> Tensor:
 def _matrix_transposed(self: Tensor) -> Tensor:
     """The tensor with its last two axes in each other's place."""
     if self.ndim < 2:
-        from ..errors import ShapeError
-
         raise ShapeError(f"mT: expected at least two dimensions, got shape {self.shape}")
     return shaping.swapaxes(self, -1, -2)  # type: ignore[no-any-return]
 
@@ -188,7 +187,9 @@ def diff(a: Any, n: int = 1, axis: int = -1, **ends: Any) -> Any:
     """
     if any(value is not np._NoValue and value is not None for value in ends.values()):
         raise DtypeError("diff: prepend= and append= are not supported; concatenate first")
-    k = axis % np.ndim(a)
+    if n < 0:
+        raise ShapeError(f"diff: n must not be negative, got {n}")
+    k = axis_of("diff", axis, np.ndim(a))
     for _ in range(n):
         a = a[(slice(None),) * k + (slice(1, None),)] - a[(slice(None),) * k + (slice(None, -1),)]
     return a

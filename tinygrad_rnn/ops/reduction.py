@@ -10,7 +10,7 @@ from ..core.primitive import primitive
 from ..core.tape import Array
 from ..errors import NotDifferentiableError, ShapeError
 from .elementwise import absolute, divide, exp, isnan, steady, where
-from .shapes import axes_of, count, kept_shape
+from .shapes import axes_of, axis_of, count, kept_shape
 from .shaping import broadcast_to, flip, moveaxis, reshape
 
 
@@ -54,7 +54,7 @@ def mean_a(g: Array, a_shape: tuple[int, ...], axis: Any) -> Array:
 
 def _nonempty(what: str, a: Array, axis: Any) -> None:
     shape = np.shape(a)
-    if 0 in shape and count(shape, axis) == 0:
+    if 0 in shape and count(shape, axis, what) == 0:
         raise ShapeError(f"{what}: there is nothing to reduce over axis {axis} of an array of shape {shape}")
 
 
@@ -76,7 +76,7 @@ def prod_a(g: Array, a: Array, out: Array, axis: Any) -> Array:
     g = g.reshape(kept)
     if bool((a != 0).all()):
         return g * out.reshape(kept) / a
-    axes = axes_of("prod", axis, a.ndim)
+    axes = axes_of("prod", axis if a.ndim else None, a.ndim)
     rest = tuple(k for k in range(a.ndim) if k not in axes)
     order = (*rest, *axes)
     moved = a.transpose(order)
@@ -159,7 +159,7 @@ def var(a: Array, axis: Any = None, dtype: Any = None, ddof: float = 0, keepdims
 
 def _enough(what: str, a: Array, axis: Any, ddof: float) -> None:
     _nonempty(what, a, axis)
-    n = count(np.shape(a), axis)
+    n = count(np.shape(a), axis, what)
     if n - ddof <= 0:
         raise ShapeError(f"{what}: {n} elements less ddof={ddof} leave nothing to divide by")
 
@@ -223,8 +223,8 @@ def cumprod(a: Array, axis: Any = None, dtype: Any = None) -> Any:
 
 @cumprod.rule
 def cumprod_a(g: Array, a: Array, out: Array, axis: Any) -> Array:
-    flat = a.reshape(-1) if axis is None else a
-    k = 0 if axis is None else axes_of("cumprod", axis, a.ndim)[0]
+    flat = a.reshape(-1) if axis is None or not a.ndim else a
+    k = axis_of("cumprod", 0 if axis is None else axis, flat.ndim)
     if bool((flat != 0).all()):
         return (_reverse_cumsum(g * out, k) / flat).reshape(a.shape)
     # d out[i] / d a[j] is the product of a[0..i] without a[j]: an array (..., i, j, factors), ones where a factor is left out.
@@ -252,7 +252,8 @@ def logsumexp(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
     shift = np.where(np.isfinite(largest), largest, 0.0)
     with np.errstate(divide="ignore"):
         out = np.log(np.sum(np.exp(a - shift), axis=axis, keepdims=True)) + shift
-    return out if keepdims else out.reshape([n for k, n in enumerate(a.shape) if k not in axes_of("logsumexp", axis, a.ndim)])
+    axes = axes_of("logsumexp", axis if a.ndim else None, a.ndim)
+    return out if keepdims else out.reshape([n for k, n in enumerate(a.shape) if k not in axes])
 
 
 @logsumexp.rule
@@ -292,7 +293,7 @@ def log_softmax(a: Array, axis: int = -1) -> Any:
     """
     a = np.asarray(a)
     shifted = a - np.max(a, axis=axis, keepdims=True, initial=-np.inf if a.size == 0 else np._NoValue)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)) if a.size else shifted
 
 
 @log_softmax.rule

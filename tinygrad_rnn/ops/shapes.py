@@ -34,15 +34,24 @@ def axes_of(what: str, axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(axes)
 
 
+def axis_of(what: str, axis: Any, ndim: int) -> int:
+    """One axis as a non-negative int. Raises ``AxisError`` for one that does not exist."""
+    if axis is None or isinstance(axis, tuple | list):
+        raise DtypeError(f"{what}: axis must be one integer, got {axis!r}")
+    return axes_of(what, axis, ndim)[0]
+
+
 def kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
-    """The shape after a reduction with ``keepdims=True``."""
+    """The shape after a reduction with ``keepdims=True``; NumPy reduces a number over axis 0 or -1 too."""
+    if not shape:
+        return ()
     axes = axes_of("reduction", axis, len(shape))
     return tuple(1 if k in axes else n for k, n in enumerate(shape))
 
 
-def count(shape: tuple[int, ...], axis: Any) -> int:
+def count(shape: tuple[int, ...], axis: Any, what: str = "reduction") -> int:
     """How many elements a reduction combines."""
-    return math.prod(shape[k] for k in axes_of("reduction", axis, len(shape)))
+    return math.prod(shape[k] for k in axes_of(what, axis, len(shape)))
 
 
 def static_axis(axis: Any) -> Any:

@@ -12,7 +12,7 @@ from ..core.primitive import primitive
 from ..core.tape import Array
 from ..core.tensor import is_tensor
 from ..errors import AxisError, DtypeError, ShapeError
-from .shapes import axes_of
+from .shapes import axes_of, axis_of
 
 
 @primitive
@@ -103,7 +103,7 @@ def swapaxes(a: Array, axis1: int, axis2: int) -> Any:
     >>> tg.swapaxes(tg.ones((2, 3, 4)), 0, 2).shape
     (4, 3, 2)
     """
-    (first,), (second,) = axes_of("swapaxes", axis1, np.ndim(a)), axes_of("swapaxes", axis2, np.ndim(a))
+    first, second = axis_of("swapaxes", axis1, np.ndim(a)), axis_of("swapaxes", axis2, np.ndim(a))
     order = list(range(np.ndim(a)))
     order[first], order[second] = second, first
     return _transpose(a, tuple(order))
@@ -133,7 +133,7 @@ def rollaxis(a: Array, axis: int, start: int = 0) -> Any:
     >>> tg.rollaxis(tg.ones((2, 3, 4)), 2).shape
     (4, 2, 3)
     """
-    (k,) = axes_of("rollaxis", axis, np.ndim(a))
+    k = axis_of("rollaxis", axis, np.ndim(a))
     start = start + np.ndim(a) if start < 0 else start
     return moveaxis(a, k, start - 1 if k < start else start)
 
@@ -220,6 +220,23 @@ def _concatenate_arrays(g: Array, position: int, arrays_shape: Any, axis: int) -
 
 
 
+def _sequence(what: str, arrays: Any) -> Any:
+    if not isinstance(arrays, list | tuple):
+        if not np.iterable(arrays):
+            raise DtypeError(f"{what}: arrays must be a sequence of arrays, got {type(arrays).__name__}")
+        arrays = list(arrays)
+    if not arrays:
+        raise ShapeError(f"{what}: arrays is empty, expected at least one array")
+    return arrays
+
+
+def _place(what: str, axis: Any) -> int:
+    try:
+        return operator.index(axis)
+    except TypeError as error:
+        raise DtypeError(f"{what}: axis must be an integer, got {axis!r}") from error
+
+
 def concatenate(arrays: Any, axis: int | None = 0, *, dtype: Any = None) -> Any:
     """Arrays joined along an existing axis; None joins them flattened.
 
@@ -229,13 +246,10 @@ def concatenate(arrays: Any, axis: int | None = 0, *, dtype: Any = None) -> Any:
     >>> tg.concatenate([tg.ones((2, 1)), tg.zeros((2, 2))], axis=1).shape
     (2, 3)
     """
-    if not isinstance(arrays, list | tuple):
-        arrays = list(arrays)
-    if not arrays:
-        raise ShapeError("concatenate: arrays is empty, expected at least one array")
+    arrays = _sequence("concatenate", arrays)
     if axis is None:
         arrays, axis = [ravel(x if hasattr(x, "shape") else np.asarray(x)) for x in arrays], 0
-    out = _concatenate(arrays, operator.index(axis))
+    out = _concatenate(arrays, _place("concatenate", axis))
     return out if dtype is None else out.astype(dtype)
 
 
@@ -258,11 +272,7 @@ def stack(arrays: Any, axis: int = 0) -> Any:
     >>> tg.stack([tg.ones(3), tg.zeros(3)], axis=1).shape
     (3, 2)
     """
-    if not isinstance(arrays, list | tuple):
-        arrays = list(arrays)
-    if not arrays:
-        raise ShapeError("stack: arrays is empty, expected at least one array")
-    return _stack(arrays, operator.index(axis))
+    return _stack(_sequence("stack", arrays), _place("stack", axis))
 
 
 def atleast_1d(*arrays: Array) -> Any:
@@ -365,7 +375,7 @@ def split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     >>> [part.shape for part in tg.split(tg.ones((4, 6)), 3, axis=1)]
     [(4, 2), (4, 2), (4, 2)]
     """
-    (k,) = axes_of("split", axis, np.ndim(ary))
+    k = axis_of("split", axis, np.ndim(ary))
     if _is_int(indices_or_sections):
         sections = int(indices_or_sections)
         if sections <= 0 or np.shape(ary)[k] % sections:
@@ -380,7 +390,7 @@ def array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Any
     >>> [part.shape for part in tg.array_split(tg.ones(5), 2)]
     [(3,), (2,)]
     """
-    (k,) = axes_of("split", axis, np.ndim(ary))
+    k = axis_of("split", axis, np.ndim(ary))
     length = np.shape(ary)[k]
     if _is_int(indices_or_sections):
         sections = int(indices_or_sections)
@@ -527,7 +537,7 @@ def repeat(a: Array, repeats: Any, axis: int | None = None) -> Any:
     """
     if axis is None:
         a, axis = ravel(a), 0
-    (k,) = axes_of("repeat", axis, a.ndim)
+    k = axis_of("repeat", axis, a.ndim)
     if is_tensor(repeats):
         repeats = repeats.numpy()
     try:

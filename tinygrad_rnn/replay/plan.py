@@ -97,12 +97,10 @@ def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], d
 class Loop:
     """Instructions to run at each step, as generated Python; values live in slots that the caller binds."""
 
-    def __init__(self, program: Program, instructions: list[Instruction], parts: dict[int, Assembly], stacked: set[int], given: set[int]) -> None:
+    def __init__(self, program: Program, instructions: list[Instruction], parts: dict[int, Assembly], stacked: set[int], constant: set[int]) -> None:
         self.program, self.parts = program, parts
         self.stacked = stacked
         """Values with an array a step."""
-        self.given = given
-        """Values that others put in place before the step: inputs, hoisted values, carried state."""
         self.instructions = instructions
         self.aliases: dict[int, tuple[int, Callable[[np.ndarray, bool], np.ndarray]]] = {}
         self.written: set[int] = set()
@@ -110,6 +108,8 @@ class Loop:
         self.lines: list[str] = []
         self.names: dict[str, Any] = {}
         self.outer: dict[str, Outer] = {}
+        self.broadcast: dict[str, tuple[Any, tuple[int, ...]]] = {}
+        self.constant = constant
         self.scratch: dict[int, int] = {}
         self.buffers: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.zeroed: list[int] = []
@@ -240,18 +240,39 @@ class Loop:
             return
         names = [", ".join(map(self._name, a)) if type(a) is tuple else self._name(a) for a in arguments]
         if isinstance(op.forward, np.ufunc):
+            names = [self._operand(a, name, result) for a, name in zip(arguments, names, strict=True)]
             self.names[f"u_{op.name}"] = op.forward
             # These two refuse a third argument that is not named.
             place = f"out={out}" if op.forward in (np.maximum, np.minimum) else out
             self.lines.append(f"u_{op.name}({', '.join(names)}, {place})")
         elif op.name in _WRITERS and op.name != "matmul":
-            self.lines += [line.format(*names, out=out) for line in _WRITERS[op.name]]
+            one = self._scalar(1.0, result) if op.name == "sigmoid" else ""
+            self.lines += [line.format(*names, out=out, one=one) for line in _WRITERS[op.name]]
         elif op.name == "matmul" and all(len(self._shape(a)) == 2 for a in arguments):
             self.lines.append(f"{'dot' if self._solid(result) else 'matmul'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
             self.names[function] = _caller(instruction)
             self.lines.append(f"copyto({out}, {function}({', '.join(names)}))")
+
+    def _scalar(self, value: float, result: int) -> str:
+        """A number as a 0-d array of the result's dtype, which a ufunc takes faster than a Python float."""
+        dtype = self.program.dtype(result)
+        name = f"c_{dtype.name}_{value!r}".replace(".", "_").replace("-", "m").replace("+", "p")
+        self.names[name] = np.array(value, dtype)
+        return name
+
+    def _operand(self, argument: Any, name: str, result: int) -> str:
+        """An operand of a ufunc in the form in which it is fastest."""
+        if isinstance(argument, Constant) and type(argument.value) in (int, float) and self.program.dtype(result).kind == "f":
+            return self._scalar(float(argument.value), result)
+        constant = isinstance(argument, Outer) or (isinstance(argument, Value) and argument.index in self.constant)
+        shape = self.program.shape(result)
+        if constant and self._shape(argument) != shape and 0 < math.prod(shape) <= _SMALL:
+            # Rows that repeat are read row by row; a full copy, in the cache, is read at once.
+            self.broadcast[f"b{name}"] = (argument, shape)
+            return f"b{name}"
+        return name
 
     def _shape(self, argument: Any) -> tuple[int, ...]:
         return self.program.shape(argument.index) if isinstance(argument, Value) else self.program.outer[argument.index].shape
@@ -265,13 +286,11 @@ class Loop:
         words = {word for line in body for word in _words(line)}
         each = sorted(word for word in words if word[0] in "vp" and self._per_step(word))
         self.each = each
-        held = sorted(word for word in words if word not in each and word not in ("dot", "matmul", "copyto", "exp", "negative", "add", "reciprocal", "maximum", "multiply"))
+        held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
         self.held = [word for word in held if not word[0].isdigit()]
         head = f"    for {', '.join(each)}{',' if len(each) == 1 else ''} in zip({', '.join(f's_{word}' for word in each)}):" if each else "    for _ in range(steps):"
         self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *self.held])}):", head, *(f"        {line}" for line in body or ["pass"])])
-        namespace: dict[str, Any] = {
-            "dot": np.dot, "matmul": np.matmul, "copyto": np.copyto, "exp": np.exp, "multiply": np.multiply, "add": np.add, "reciprocal": np.reciprocal, "maximum": np.maximum,
-        }  # fmt: skip
+        namespace: dict[str, Any] = dict(_FUNCTIONS)
         exec(compile(self.source, "<replayed step>", "exec"), namespace)
         self.function = namespace["run"]
 
@@ -289,6 +308,9 @@ class Loop:
             return arrays[index] if index in arrays else buffers[self.scratch[index]]
 
         def bound(word: str) -> Any:
+            if word in self.broadcast:
+                argument, shape = self.broadcast[word]
+                return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else resolve(argument.index), shape))
             if word[0] == "o" and word in self.outer:
                 return values(self.outer[word])
             if word[0] == "v":
@@ -304,8 +326,10 @@ class Loop:
             self.function(steps, *lists, *[bound(word) for word in self.held])
 
 
+_SMALL = 1 << 15
+_FUNCTIONS = {name: getattr(np, name) for name in ("dot", "matmul", "copyto", "exp", "negative", "add", "divide", "maximum")}
 _WRITERS: dict[str, list[str]] = {
-    "sigmoid": ["multiply({0}, -1.0, {out})", "exp({out}, {out})", "add({out}, 1.0, {out})", "reciprocal({out}, {out})"],
+    "sigmoid": ["negative({0}, {out})", "exp({out}, {out})", "add({out}, {one}, {out})", "divide({one}, {out}, {out})"],
     "relu": ["maximum({0}, 0, out={out})"],
     "where": ["copyto({out}, {2})", "copyto({out}, {1}, where={0})"],
     "matmul": [],

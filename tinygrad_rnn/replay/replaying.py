@@ -165,7 +165,7 @@ class Backward:
         self.sums = [p.index for p in places[x + state :] if isinstance(p, Value) and phase.get(p.index) == LOOP]
         # Where the last use of a state's cotangent comes before its successor is made, both live in one place.
         order = {i.result: k for k, i in enumerate(loop)}
-        self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds, set())
+        self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds, {i.result for i in instructions if phase[i.result] == ONCE})
         self.joined: dict[int, int] = {}
         for instruction in loop:
             self.loop._alias(instruction, self.made)
@@ -379,7 +379,7 @@ class Plan:
                 self.copies[top + state + j] = place
         stacked |= {k for k in [*self.slots, *self.exposed] if k in inloop}
         hoisted = {i.result for i in self.instructions if self.phase[i.result] == HOISTED}
-        self.loop = Loop(program, loop, {}, stacked | set(range(count)) | set(drawn) | hoisted | set(self.copies), set())
+        self.loop = Loop(program, loop, {}, stacked | set(range(count)) | set(drawn) | hoisted | set(self.copies), {i.result for i in self.instructions if self.phase[i.result] == ONCE})
         self.loop.plan({})
         for index, place in self.copies.items():
             extra.append(f"copyto(v{index}, {self.loop._name(place)})")
