@@ -121,7 +121,6 @@ class Loop:
 
     def plan(self, fixed: dict[int, str]) -> None:
         """Decide on views and buffers, and write the code. ``fixed`` are values that live in named arrays of the caller."""
-        program = self.program
         made = {i.result: i for i in self.instructions}
         uses: dict[int, int] = defaultdict(int)
         for instruction in self.instructions:
@@ -209,7 +208,7 @@ class Loop:
                     continue
                 seen.add(part.index)
                 self.written.add(part.index)
-                self.aliases[part.index] = (result, lambda array, time, index=index: array[behind(index) if time else index])
+                self.aliases[part.index] = (result, _slice(index))
 
     def _name(self, argument: Any) -> str:
         if isinstance(argument, Value):
@@ -234,7 +233,7 @@ class Loop:
                 if isinstance(part, Value) and self.aliases.get(part.index, (None,))[0] == result:
                     continue
                 view = f"p{result}_{k}"
-                self.aliases[-(1000 * result + k + 1)] = (result, lambda array, time, index=index: array[behind(index) if time else index])
+                self.aliases[-(1000 * result + k + 1)] = (result, _slice(index))
                 self.names[view] = -(1000 * result + k + 1)
                 self.lines.append(f"copyto({view}, {self._name(part)})")
             return
@@ -334,6 +333,11 @@ _WRITERS: dict[str, list[str]] = {
     "where": ["copyto({out}, {2})", "copyto({out}, {1}, where={0})"],
     "matmul": [],
 }
+
+
+def _slice(index: Any) -> Callable[[np.ndarray, bool], np.ndarray]:
+    """Reads a part of an array, or of the arrays of all steps."""
+    return lambda array, time: array[behind(index) if time else index]
 
 
 def _words(line: str) -> list[str]:

@@ -17,14 +17,14 @@ class Value(NamedTuple):
     ``raw`` says that the operation took it as an ndarray, as integer indices are.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     raw: bool = False
 
 
 class Outer(NamedTuple):
     """A tensor that the step reached from outside, a weight or a constant: the same at every step."""
 
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 class Constant(NamedTuple):

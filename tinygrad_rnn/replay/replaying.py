@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -79,7 +78,8 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
             trace._places[id(t._data)] = Outer(k)
         for value in values:
             trace.input(value)
-        roots, seeds = [], []
+        roots: list[tuple[Record, Tensor]] = []
+        seeds: list[int | None] = []
         for place in results:
             value = None if place is None else values[place.index] if isinstance(place, Value) else outer[place.index]
             if value is None or value._node is None:
@@ -119,11 +119,11 @@ class Backward:
                 stack_ += [p.index for p in flat(made[index]) if isinstance(p, Value)]
         instructions = [i for i in instructions if i.result in needed]
         self.made = {i.result: i for i in instructions}
-        varying = {k for k in range(self.count) if fphase.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
+        varying: set[int] = {k for k in range(self.count) if fphase.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
         phase: dict[int, str] = {}
         for instruction in instructions:
-            late = any(isinstance(p, Value) and (p.index in varying or phase.get(p.index, ONCE) != ONCE) for p in flat(instruction))
-            phase[instruction.result] = DEFERRED if late else ONCE
+            moves = any(isinstance(p, Value) and (p.index in varying or phase.get(p.index, ONCE) != ONCE) for p in flat(instruction))
+            phase[instruction.result] = DEFERRED if moves else ONCE
         uses: dict[int, int] = defaultdict(int)
         for instruction in instructions:
             for part in flat(instruction):
@@ -370,9 +370,8 @@ class Plan:
                 self.slots.append(top + j)
                 self.copies[top + j] = place
         for j, place in enumerate(ys):
-            if isinstance(place, Value) and place.index in inloop and not self._is_view(made[place.index]) and place.index not in self.exposed:
-                self.exposed.append(place.index)
-            elif isinstance(place, Value) and place.index in made and self.phase[place.index] == HOISTED and place.index not in self.exposed:
+            whole = isinstance(place, Value) and place.index in made and self.phase[place.index] == HOISTED
+            if isinstance(place, Value) and place.index not in self.exposed and (whole or (place.index in inloop and not self._is_view(made[place.index]))):
                 self.exposed.append(place.index)
             else:
                 self.exposed.append(top + state + j)
