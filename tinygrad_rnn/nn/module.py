@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any, cast
 
 import numpy as np
@@ -237,12 +238,8 @@ class Module:
         """The call that made the module, and its parts below it."""
         args, kwargs = self._config
         shown = [_short(a) for a in args if not _is_part(a)] + [f"{k}={_short(v)}" for k, v in kwargs.items() if not _is_part(v) and k != "rng"]
-        head = f"{type(self).__name__}({', '.join(shown)}"
-        children = self._shown_children()
-        if not children:
-            return head + ")"
-        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in children]
-        return "\n".join([head, *lines, ")"])
+        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self._shown_children()]
+        return "\n".join([f"{type(self).__name__}({', '.join(shown)})", *lines])
 
     def _shown_children(self) -> list[tuple[str, Module]]:
         return self.named_children()
@@ -273,7 +270,7 @@ class Module:
 
 
 def _is_part(value: Any) -> bool:
-    return isinstance(value, Module | Parameter) or (isinstance(value, list | tuple) and any(map(_is_part, value)))
+    return isinstance(value, Module | Parameter | FunctionType) or (isinstance(value, list | tuple) and any(map(_is_part, value)))
 
 
 def _short(value: Any) -> str:

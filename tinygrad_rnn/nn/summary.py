@@ -98,24 +98,20 @@ def summarize(model: Module, example: tuple[Any, ...], options: dict[str, Any]) 
             if not isinstance(part, Module):
                 holders.setdefault(id(part), []).append(id(module))
     rows: list[tuple[str, str, str, int, bool, int]] = []
-    root = (model._name or type(model).__name__, None)
+    scopes: dict[int, ScopePath] = {}
+    _find_scopes(model, ((model._name or type(model).__name__, None),), scopes)
     for path, module in model.named_modules():
         below = set(map(id, module.modules()))
         own = [(p, holders[id(p)]) for p in module.parameters()]
         count = sum(p.size for p, holding in own if holding[0] in below)
         shared = any(len(holding) > 1 and not below.issuperset(holding) for _, holding in own)
-        scope = (root, *((name, None) for name in _scopes(model, path)))
-        rows.append((path, type(module).__name__, observer.outputs.get(id(module), ""), count, shared, observer.flops.get(scope, 0)))
+        rows.append((path, type(module).__name__, observer.outputs.get(id(module), ""), count, shared, observer.flops.get(scopes[id(module)], 0)))
     return Summary(rows)
 
 
-def _scopes(model: Module, path: str) -> list[str]:
-    """The scope names on the way to a module; a list of modules is never called itself."""
-    names: list[str] = []
-    module = model
-    while path:
-        name, module = next((n, m) for n, m in module.named_children() if path == n or path.startswith(n + "."))
-        if type(module) is not ModuleList:
-            names.append(module._name or name)
-        path = path[len(name) + 1 :]
-    return names
+def _find_scopes(module: Module, scope: ScopePath, found: dict[int, ScopePath]) -> None:
+    """The scope in which each module runs; a list of modules is never called itself."""
+    if id(module) not in found:
+        found[id(module)] = scope
+        for name, part in module.named_children():
+            _find_scopes(part, scope if type(part) is ModuleList else (*scope, (part._name or name, None)), found)
