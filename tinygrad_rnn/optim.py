@@ -710,20 +710,20 @@ def decay_groups(named_parameters: Any, weight_decay: float) -> list[dict[str, A
 def _norm(data: Array, p: float) -> float:
     """The p-norm of all elements; where sums of squares would overflow or vanish in the array's precision, they are taken scaled, in double precision."""
     flat = data.ravel(order="K")
-    if p != 2 or data.dtype not in _SAFE or not data.size:
+    if p != 2 or data.dtype.char not in _SAFE:
         return _scaled_norm(flat, p)
-    low, high = _SAFE[data.dtype]
+    low, high = _SAFE[data.dtype.char]
     whole = flat.size - flat.size % ROW
-    rows = flat[:whole].reshape(-1, ROW)
-    squares = np.vecdot(rows, rows).tolist() if whole else []
-    if whole < flat.size:
-        squares.append(float(np.dot(flat[whole:], flat[whole:])))
+    squares = [] if whole == flat.size else [float(np.dot(flat[whole:], flat[whole:]))]
+    if whole:
+        rows = flat[:whole].reshape(-1, ROW)
+        squares = np.vecdot(rows, rows).tolist() + squares
     if all([low <= square <= high for square in squares]):
         return math.sqrt(math.fsum(squares))
     return math.hypot(*[math.sqrt(square) if low <= square <= high else _scaled_norm(flat[k * ROW : (k + 1) * ROW], p) for k, square in enumerate(squares)])
 
 
-_SAFE = {np.dtype(np.float32): (1e-24, 1e38), np.dtype(np.float64): (1e-276, 1e300)}
+_SAFE = {"f": (1e-24, 1e38), "d": (1e-276, 1e300)}
 """Sums of squares that are neither infinite nor have lost digits to underflow."""
 
 

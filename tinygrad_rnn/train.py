@@ -23,7 +23,7 @@ from .core.state import no_grad
 from .core.tape import _table
 from .core.tensor import Tensor, is_tensor, settings, wrap
 from .errors import DtypeError, GradientError, ShapeError, TinygradError
-from .nn.module import Module
+from .nn.module import Module, evaluating
 from .nn.saving import ASIDE, config
 from .optim import Optimizer, ReduceLROnPlateau, clip_grad_norm_
 from .replay import tree
@@ -179,18 +179,11 @@ def evaluate(model: Any, batches: Iterable[Any], loss: Callable[..., Any], *, co
     3.3333333333333335
     """
     measure, total, weight = _Loss(loss), 0.0, 0
-    training = getattr(model, "training", False)
-    with no_grad():
-        try:
-            if isinstance(model, Module):
-                model.eval()
-            for batch in batches:
-                n = count(batch)
-                total += n * measure(model, batch).item()
-                weight += n
-        finally:
-            if isinstance(model, Module):
-                model.train(training)
+    with no_grad(), evaluating(model):
+        for batch in batches:
+            n = count(batch)
+            total += n * measure(model, batch).item()
+            weight += n
     if not weight:
         raise ShapeError("evaluate: there was no batch")
     return total / weight

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError
 from .state import current
-from .tensor import Tensor, is_tensor, settings, tensor, wrap
+from .tensor import Tensor, is_tensor, restated, settings, tensor, wrap
 
 
 def _shape(what: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
@@ -24,7 +24,13 @@ def _shape(what: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
     return lengths
 
 
-def _made(data: np.ndarray, requires_grad: bool, name: str | None) -> Tensor:
+def _made(what: str, make: Callable[[], np.ndarray], requires_grad: bool, name: str | None) -> Tensor:
+    try:
+        data = make()
+    except Exception as error:
+        raise restated(what, error) from error
+    if data.dtype.kind not in "biuf":
+        raise DtypeError(f"{what}: dtype {data.dtype} is not supported, expected floats, integers or bools")
     result = wrap(data)
     result._name = name
     return result.requires_grad_() if requires_grad else result
@@ -37,7 +43,7 @@ def zeros(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str
     >>> tg.zeros(2)
     tensor([0., 0.], float32)
     """
-    return _made(np.zeros(_shape("zeros", shape), dtype or settings.dtype), requires_grad, name)
+    return _made("zeros", lambda: np.zeros(_shape("zeros", shape), dtype or settings.dtype), requires_grad, name)
 
 
 def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -47,7 +53,7 @@ def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str 
     >>> tg.ones((1, 2))
     tensor([[1., 1.]], float32)
     """
-    return _made(np.ones(_shape("ones", shape), dtype or settings.dtype), requires_grad, name)
+    return _made("ones", lambda: np.ones(_shape("ones", shape), dtype or settings.dtype), requires_grad, name)
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -60,7 +66,8 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool 
     if dtype is None:
         dtype = tensor(fill_value).dtype
     value = fill_value._data if is_tensor(fill_value) else fill_value
-    return _made(np.full(_shape("full", (shape,) if not isinstance(shape, tuple | list) else tuple(shape)), value, dtype), requires_grad, name)
+    lengths = _shape("full", (shape,) if not isinstance(shape, tuple | list) else tuple(shape))
+    return _made("full", lambda: np.full(lengths, value, dtype), requires_grad, name)
 
 
 def eye(n: int, m: int | None = None, k: int = 0, *, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -70,7 +77,7 @@ def eye(n: int, m: int | None = None, k: int = 0, *, dtype: Any = None, requires
     >>> tg.eye(2)
     tensor([[1., 0.], [0., 1.]], float32)
     """
-    return _made(np.eye(n, m, k, dtype or settings.dtype), requires_grad, name)
+    return _made("eye", lambda: np.eye(n, m, k, dtype or settings.dtype), requires_grad, name)
 
 
 def arange(*bounds: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -82,8 +89,14 @@ def arange(*bounds: Any, dtype: Any = None, requires_grad: bool = False, name: s
     """
     if not 1 <= len(bounds) <= 3:
         raise ShapeError(f"arange: expected stop, or start, stop and step, got {len(bounds)} numbers")
-    data = np.arange(*bounds, dtype=dtype)
-    return _made(data.astype(settings.dtype) if dtype is None and data.dtype.kind == "f" else data, requires_grad, name)
+
+    def make() -> np.ndarray:
+        if len(bounds) == 3 and bounds[2] == 0:
+            raise ValueError("the step must not be 0")
+        data = np.arange(*bounds, dtype=dtype)
+        return data.astype(settings.dtype) if dtype is None and data.dtype.kind == "f" else data
+
+    return _made("arange", make, requires_grad, name)
 
 
 def linspace(start: float, stop: float, num: int = 50, *, endpoint: bool = True, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -93,7 +106,7 @@ def linspace(start: float, stop: float, num: int = 50, *, endpoint: bool = True,
     >>> tg.linspace(0, 1, 3)
     tensor([0., 0.5, 1.], float32)
     """
-    return _made(np.linspace(start, stop, num, endpoint=endpoint, dtype=dtype or settings.dtype), requires_grad, name)
+    return _made("linspace", lambda: np.linspace(start, stop, num, endpoint=endpoint, dtype=dtype or settings.dtype), requires_grad, name)
 
 
 def generator(rng: Any) -> np.random.Generator:
@@ -135,7 +148,7 @@ def randn(*shape: Any, rng: Any = None, dtype: Any = None, requires_grad: bool =
     True
     """
     lengths, source = _shape("randn", shape), generator(rng)
-    return _made(draw(lambda: source.standard_normal(lengths)).astype(dtype or settings.dtype), requires_grad, name)
+    return _made("randn", lambda: draw(lambda: source.standard_normal(lengths)).astype(dtype or settings.dtype), requires_grad, name)
 
 
 def rand(*shape: Any, rng: Any = None, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -146,8 +159,12 @@ def rand(*shape: Any, rng: Any = None, dtype: Any = None, requires_grad: bool = 
     (2, 3)
     """
     lengths, source = _shape("rand", shape), generator(rng)
-    kind = np.dtype(dtype or settings.dtype)
-    return _made(draw(lambda: source.random(lengths, np.float32) if kind == np.float32 else source.random(lengths)).astype(kind), requires_grad, name)
+
+    def make() -> np.ndarray:
+        kind = np.dtype(dtype or settings.dtype)
+        return draw(lambda: source.random(lengths, np.float32) if kind == np.float32 else source.random(lengths)).astype(kind)
+
+    return _made("rand", make, requires_grad, name)
 
 
 def _like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -150,15 +150,13 @@ class Scatter:
 
 
 class Product(tuple[Any, Any]):
-    """A gradient ``x.T @ g`` of a few rows, or their sum where x is None: the sweep gathers those of one weight.
+    """A gradient ``x.T @ g``, or the sum of g's rows where x is None: the sweep gathers those of one weight.
 
     A weight that is used at each of T steps then costs one matrix product a few hundred rows, not one a step.
     """
 
     __slots__ = ()
     shape = None
-    rows = 64
-    """With more rows than this, a product by itself is as fast."""
 
     @property
     def values(self) -> np.ndarray:
@@ -169,11 +167,13 @@ class Product(tuple[Any, Any]):
 class Gathered:
     """The products that came for one weight so far: a total, and those whose rows wait to be multiplied at once."""
 
-    __slots__ = ("gs", "rows", "total", "xs")
+    __slots__ = ("gs", "rows", "total", "transposed", "xs")
     enough = 256
 
-    def __init__(self, total: np.ndarray | None = None) -> None:
+    def __init__(self, total: np.ndarray | None = None, transposed: bool = False) -> None:
         self.total = total
+        self.transposed = transposed
+        """The operand is the transpose of a weight: the total is laid out so that the weight's own gradient is C-contiguous."""
         self.xs: list[np.ndarray] = []
         self.gs: list[np.ndarray] = []
         self.rows = 0
@@ -189,8 +189,9 @@ class Gathered:
 
     def multiply(self) -> None:
         if self.gs:
-            g = np.concatenate(self.gs)
-            part = np.concatenate(self.xs).T.dot(g) if self.xs else np.add.reduce(g)
+            g = self.gs[0] if len(self.gs) == 1 else np.concatenate(self.gs)
+            x = None if not self.xs else self.xs[0] if len(self.xs) == 1 else np.concatenate(self.xs)
+            part = np.add.reduce(g) if x is None else g.T.dot(x).T if self.transposed else x.T.dot(g)
             self.xs, self.gs, self.rows = [], [], 0
             if self.total is None:
                 self.total = part
@@ -317,12 +318,13 @@ def _accumulate(table: dict[int, list[Any]], heap: list[int], record: Record, g:
 def _partial(table: dict[int, list[Any]], heap: list[int], parent: Any, part: Scatter | Product) -> None:
     """Add a gradient that is not a whole array to the parent's entry, in place."""
     entry = table.get(parent.index)
+    transposed = not parent.is_leaf and parent.op.name == "transpose"
     if entry is None:
-        entry = table[parent.index] = [parent, Gathered() if type(part) is Product else np.zeros(parent.shape, parent.dtype), True]
+        entry = table[parent.index] = [parent, Gathered(transposed=transposed) if type(part) is Product else np.zeros(parent.shape, parent.dtype), True]
         heappush(heap, -parent.index)
     if isinstance(part, Product):
         if type(entry[1]) is not Gathered:
-            entry[1], entry[2] = Gathered(entry[1] if entry[2] else np.array(entry[1])), True
+            entry[1], entry[2] = Gathered(entry[1] if entry[2] else np.array(entry[1]), transposed), True
         entry[1].append(part)
     else:
         if type(entry[1]) is Gathered:
@@ -341,7 +343,7 @@ def _fit(gi: Any, parent: Any, record: Record) -> Any:
         return gi
     if shape != parent.shape:
         if shape[1:] == parent.shape and shape == record.shape and type(gi) is np.ndarray:
-            if len(shape) == 2 and shape[0] <= Product.rows and gi.dtype == parent.dtype:
+            if len(shape) == 2 and gi.dtype == parent.dtype:
                 return Product((None, gi))
             gi = np.add.reduce(gi)
         else:

@@ -106,6 +106,7 @@ class Tensor:
     _data: np.ndarray
     _node: Record | None = None
     _grad: Tensor | None = None
+    _frozen: Record | None = None
     _name: str | None = None
     _constant: Constant | None = None
     _source: np.ndarray | None = None
@@ -204,11 +205,13 @@ class Tensor:
                 return self
             raise GradientError(f"requires_grad: {self._node!r} is computed, only leaf tensors can stop requiring grad; use .detach()")
         if not requires_grad:
-            self._node = None
+            # Hooks hang on the leaf: it comes back when the tensor is thawed.
+            self._frozen, self._node = self._node or self._frozen, None
         elif self._node is None:
             if self._data.dtype.kind != "f":
                 raise DtypeError(f"requires_grad: only floating-point tensors have gradients, got dtype {self.dtype}; convert with .astype(tg.float32)")
-            self._node = Leaf(self, self._data)
+            self._node, self._frozen = self._frozen or Leaf(self, self._data), None
+            self._node.shape, self._node.dtype = self._data.shape, self._data.dtype
         return self
 
     def numpy(self) -> np.ndarray:
@@ -291,15 +294,13 @@ class Tensor:
         self._writable("assign_")
         value = value._data if is_tensor(value) else value
         try:
+            value = _operand(value)
             if np.shape(value) != self.shape:
-                np.broadcast_to(np.asarray(value), self.shape)
-            np.copyto(np.empty(0, self.dtype), _no_elements(value), casting="same_kind")
+                np.broadcast_to(value, self.shape)
+            np.copyto(np.empty(0, self.dtype), _without_elements(value), casting="same_kind")
             self._write(lambda data: np.copyto(data, value, casting="same_kind"))
-        except (ValueError, TypeError) as error:
-            if isinstance(error, TinygradError):
-                raise
-            kind: type[Exception] = DtypeError if isinstance(error, TypeError) else ShapeError
-            raise kind(f"assign_: cannot write {getattr(value, 'dtype', type(value).__name__)} {np.shape(value)} into {self.dtype} {self.shape}: {error}") from error
+        except Exception as error:
+            raise restated(f"assign_({short(self)}, {short(value)})", error) from error
         return self
 
     def _writable(self, what: str) -> None:
@@ -330,11 +331,13 @@ class Tensor:
             return operation(self, other)  # type: ignore[no-any-return]
         value = other._data if is_tensor(other) else other.item() if isinstance(other, np.generic) else other
         try:
-            shape = np.shape(value)
-            if shape and shape != self.shape and (shape := np.broadcast_shapes(self.shape, shape)) != self.shape:
-                raise ShapeError(f"{what}: the result has shape {shape}, the tensor {self.shape}")
+            value = _operand(value)
+            if type(value) is np.ndarray and value.shape != self.shape:
+                shape = np.broadcast_shapes(self.shape, value.shape)
+                if shape != self.shape:
+                    raise ShapeError(f"{what}: the result has shape {shape}, the tensor {self.shape}")
             nothing = np.empty(0, self.dtype)
-            ufunc(nothing, _no_elements(value), out=nothing, casting="same_kind")
+            ufunc(nothing, _without_elements(value), out=nothing, casting="same_kind")
             self._write(lambda data: ufunc(data, value, out=data, casting="same_kind"))
         except Exception as error:
             raise restated(f"{what}({short(self)}, {short(value)})", error) from error
@@ -534,13 +537,18 @@ if _previous is not None:
         setattr(Tensor, _name, vars(_previous)[_name])
 
 
-def _no_elements(value: Any) -> Any:
-    """A value by which NumPy can judge whether its dtype fits, without an element to write: a number is itself."""
-    return value if np.ndim(value) == 0 else np.empty(0, np.asarray(value).dtype)
+def _operand(value: Any) -> Any:
+    """A Python number, which takes the dtype of what it meets, or an array."""
+    return value if isinstance(value, int | float) else np.asarray(value)
+
+
+def _without_elements(operand: Any) -> Any:
+    """What lets NumPy judge whether the dtype fits, with nothing to write."""
+    return operand if isinstance(operand, int | float) else np.empty(0, operand.dtype)
 
 
 def _number(value: Any) -> str:
-    size = abs(value)
+    size = float(abs(value))
     if size and (size < 1e-4 or size >= 1e6) and np.isfinite(value):
         return np.format_float_scientific(value, precision=4, trim=".")
     return np.format_float_positional(value, precision=4, trim=".")

@@ -101,8 +101,12 @@ class Embedding(Module):
         return embedding(indices, self.weight, self.padding_idx)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value[0]), int(value[1])) if isinstance(value, tuple | list) else (int(value), int(value))
+def _pair(what: str, value: Any) -> tuple[Any, Any]:
+    if isinstance(value, tuple | list):
+        if len(value) != 2:
+            raise ShapeError(f"{what} must be an integer or a pair, got {value!r}")
+        return value[0], value[1]
+    return value, value
 
 
 class Conv2d(Module):
@@ -135,7 +139,7 @@ class Conv2d(Module):
         positive("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ShapeError(f"Conv2d: in_channels={in_channels} and out_channels={out_channels} must be multiples of groups={groups}")
-        height, width = _pair(kernel_size)
+        height, width = _pair("Conv2d: kernel_size", kernel_size)
         positive("Conv2d", kernel_height=height, kernel_width=width)
         self.in_channels, self.stride, self.padding, self.dilation, self.groups = in_channels, stride, padding, dilation, groups
         source, bound = generator(rng), 1 / math.sqrt(in_channels // groups * height * width)

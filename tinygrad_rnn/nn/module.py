@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import inspect
 from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any, cast
@@ -38,17 +40,18 @@ class Parameter(metaclass=_ParameterType):
         return result
 
 
+_PLAIN = {int, float, str, bool, bytes, type(None)}
+_OWN = {"_config", "_name", "_modules", "_cells"}
+
+
 def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The parameters and modules in an attribute: itself, or those in a list, tuple or dict, with their paths."""
     if isinstance(value, Module | Parameter):
         yield name, value
-    elif isinstance(value, list | tuple):
-        if value and isinstance(value[0], Module | Parameter | list | tuple | dict):
-            for k, item in enumerate(value):
-                yield from parts(f"{name}.{k}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, Module | Parameter | list | tuple | dict):
+    elif isinstance(value, list | tuple | dict):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            # Long lists of plain numbers and strings should cost little.
+            if type(item) not in _PLAIN:
                 yield from parts(f"{name}.{key}", item)
 
 
@@ -87,6 +90,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = plain(current())
+        if self._name is None:
+            self._name_parts()
         inner = state.replace(scope=(*state.scope, (self._name or type(self).__name__, None)))
         with installed(inner):
             try:
@@ -109,23 +114,34 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if name.startswith("_"):
-            return
-        for path, part in parts(name, value):
-            if isinstance(part, Module):
-                part._rename(path)
-                for inner, parameter in part.named_parameters():
-                    if parameter._named_by_module:
-                        parameter.name = f"{path}.{inner}"
-            elif part.name is None:
-                part.name, part._named_by_module = path, True
+        if name not in _OWN:
+            for path, part in parts(name, value):
+                if isinstance(part, Module):
+                    part._rename(path)
+                    part._name_parameters(f"{path}.")
+                elif part.name is None:
+                    part.name, part._named_by_module = path, True
 
-    def _rename(self, name: str) -> None:
+    def _name_parts(self) -> None:
+        """Give all modules and parameters below this one their names again; a list may have grown since it was set."""
+        for _, module in self.named_modules():
+            if type(module) is not ModuleList:
+                for path, part in module._members():
+                    if isinstance(part, Module):
+                        part._rename(path)
+        self._name_parameters("")
+
+    def _name_parameters(self, prefix: str) -> None:
+        for path, parameter in self.named_parameters():
+            if (parameter._named_by_module or parameter.name is None) and parameter.name != prefix + path:
+                parameter.name, parameter._named_by_module = prefix + path, True
+
+    def _rename(self, name: str | None) -> None:
         object.__setattr__(self, "_name", name)
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         for name, value in self.__dict__.items():
-            if name not in ("_config", "_name"):
+            if name not in _OWN:
                 yield from parts(name, value)
 
     def _tree(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -217,7 +233,8 @@ class Module:
         own = {path: part for path, part in self._tree() if not isinstance(part, Module)}
         missing = [path for path in own if path not in state_dict]
         unexpected = [path for path in state_dict if path not in own]
-        values = {path: value._data if is_tensor(value := state_dict[path]) else np.asarray(value) for path in own if path in state_dict}
+        # Copies, for a value may be another parameter of this module.
+        values = {path: (value._data if is_tensor(value := state_dict[path]) else np.asarray(value)).copy() for path in own if path in state_dict}
         wrong = [f"{path} has shape {v.shape}, expected {own[path].shape}" for path, v in values.items() if v.shape != own[path].shape]
         wrong += [f"{path} has dtype {v.dtype}, expected {own[path].dtype}" for path, v in values.items() if v.dtype.kind not in "fiub"]
         tied: dict[int, str] = {}
@@ -237,7 +254,9 @@ class Module:
     def __repr__(self) -> str:
         """The call that made the module, and its parts below it."""
         args, kwargs = self._config
-        shown = [_short(a) for a in args if not _is_part(a)] + [f"{k}={_short(v)}" for k, v in kwargs.items() if not _is_part(v) and k != "rng"]
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        left_out = {name for name, value in kwargs.items() if name == "rng" or _is_part(value) or (name in defaults and _is_equal(value, defaults[name]))}
+        shown = [_short(a) for a in args if not _is_part(a)] + [f"{k}={_short(v)}" for k, v in kwargs.items() if k not in left_out]
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self._shown_children()]
         return "\n".join([f"{type(self).__name__}({', '.join(shown)})", *lines])
 
@@ -273,6 +292,23 @@ def _is_part(value: Any) -> bool:
     return isinstance(value, Module | Parameter | FunctionType) or (isinstance(value, list | tuple) and any(map(_is_part, value)))
 
 
+def _is_equal(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and isinstance(value, bool | int | float | str | tuple) and value == default)
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode for a ``with`` block; every module gets back the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()] if isinstance(model, Module) else []
+    try:
+        for module, _ in modes:
+            object.__setattr__(module, "training", False)
+        yield
+    finally:
+        for module, training in modes:
+            object.__setattr__(module, "training", training)
+
+
 def _short(value: Any) -> str:
     text = np.dtype(value).name if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)) else repr(value)
     return text if len(text) < 60 else "..."
@@ -295,11 +331,8 @@ class ModuleList(Module):
         if not isinstance(module, Module):
             raise DtypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}")
         self._modules.append(module)
-        place = str(len(self._modules) - 1)
-        for path, parameter in module.named_parameters():
-            if parameter._named_by_module:
-                parameter.name = f"{place}.{path}"
         self._rename(self._name)
+        self._name_parameters("" if self._name is None else f"{self._name}.")
         return self
 
     def _rename(self, name: str | None) -> None:

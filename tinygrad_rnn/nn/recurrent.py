@@ -283,9 +283,7 @@ class Recurrent(Module):
         self._cells.append(cell)
         if isinstance(cell, Module):
             cell._rename(name)
-            for path, parameter in cell.named_parameters():
-                if parameter._named_by_module:
-                    parameter.name = f"{path}_{name}" if "." not in path else f"{name}.{path}"
+        self._name_parts()
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         return ((str(cell._name), cell) for cell in self._cells if isinstance(cell, Module))
@@ -362,7 +360,7 @@ class Recurrent(Module):
             outputs = []
             for direction in range(self.directions):
                 k = layer * self.directions + direction
-                y, new = unroll(self._step(self._cells[k]), x, tree.mapped(lambda s, k=k: s[k], state), lengths=lengths, reverse=bool(direction), mode=self.mode, name=self._name_of(k))
+                y, new = self._unroll(k, x, tree.mapped(lambda s, k=k: s[k], state), lengths, bool(direction))
                 outputs.append(y)
                 last.append(new)
             x = outputs[0] if len(outputs) == 1 else concatenate(outputs, axis=-1)
@@ -372,6 +370,15 @@ class Recurrent(Module):
         if unbatched:
             return x[:, 0], tree.mapped(lambda s: s[:, 0], final)
         return (swapaxes(x, 0, 1) if self.batch_first else x), final
+
+    def _unroll(self, k: int, x: Tensor, state: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
+        cell = self._cells[k]
+        try:
+            return unroll(self._step(cell), x, state, lengths=lengths, reverse=reverse, mode=self.mode, name=self._name_of(k))
+        except (ShapeError, DtypeError) as error:
+            if isinstance(cell, Module):
+                cell._locate(error)
+            raise
 
     def _name_of(self, k: int) -> str:
         layer, direction = divmod(k, self.directions)

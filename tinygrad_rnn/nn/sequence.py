@@ -20,7 +20,7 @@ from ..replay import tree
 from ..replay.unrolling import checked_lengths
 from .functional import dropout
 from .layers import Embedding, Linear, fraction, positive
-from .module import Module, lift
+from .module import Module, evaluating, lift, same_dtype, sizes
 from .recurrent import GRU, LSTM, RNN, Recurrent
 
 CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
@@ -31,6 +31,14 @@ def network(cell: str, input_size: int, hidden_size: int, num_layers: int, optio
     if cell not in CELLS:
         raise ShapeError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
     return CELLS[cell](input_size, hidden_size, num_layers, **options)
+
+
+def whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def given(name: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {name: value}
 
 
 def symbols(what: str, x: Any, ndim: int = 2) -> np.ndarray:
@@ -63,7 +71,7 @@ class _Reader(Module):
         rng: Any = None,
     ) -> None:
         source, name = generator(rng), type(self).__name__
-        positive(name, hidden_size=hidden_size, num_classes=num_classes)
+        positive(name, hidden_size=hidden_size, num_classes=num_classes, **given("embedding_dim", embedding_dim))
         fraction(f"{name}: dropout", dropout)
         if (num_embeddings is None) == (input_size is None):
             raise ShapeError(f"{name}: give num_embeddings for symbols, or None and input_size= for features, got {num_embeddings!r} and {input_size!r}")
@@ -81,6 +89,8 @@ class _Reader(Module):
                 # What stands behind a sequence's end need not be a symbol.
                 ids = np.where(np.arange(len(ids))[:, None] < checked_lengths("lengths", lengths, *ids.shape), ids, 0)
             x = self.embedding(ids)
+        elif np.ndim(x) != 3:
+            raise ShapeError(f"input has shape {np.shape(x)}, expected (time, batch, input_size={self.rnn.input_size})")
         output, state = self.rnn(x, lengths=lengths)
         return output, state
 
@@ -172,12 +182,14 @@ class LanguageModel(Module):
         **options: Any,
     ) -> None:
         source = generator(rng)
-        positive("LanguageModel", num_embeddings=num_embeddings, hidden_size=hidden_size)
+        positive("LanguageModel", num_embeddings=num_embeddings, hidden_size=hidden_size, **given("embedding_dim", embedding_dim))
         fraction("LanguageModel: dropout", dropout)
         self.embedding = Embedding(num_embeddings, embedding_dim or hidden_size, dtype=dtype, rng=source)
         self.rnn = network(cell, self.embedding.embedding_dim, hidden_size, num_layers, {"dropout": dropout, "dtype": dtype, "rng": source, **options})
         if self.rnn.bidirectional:
             raise ShapeError("LanguageModel: a bidirectional network would read the symbol that it is to predict")
+        if self.rnn.batch_first:
+            raise ShapeError("LanguageModel: symbols are (time, batch), so that batch_first=True does not fit")
         self.dropout, self.rng = dropout, source
         self.head = Linear(getattr(self.rnn, "proj_size", 0) or hidden_size, num_embeddings, dtype=dtype, rng=source)
         if tie_weights:
@@ -194,13 +206,13 @@ class LanguageModel(Module):
 
     def stream(self, prompt: Any, temperature: float = 1.0, top_k: int | None = None, rng: Any = None) -> Iterator[int]:
         """Symbols drawn one after another without end, each fed back; see :meth:`generate`."""
-        ids = symbols("prompt", prompt, 1)
-        count = self.embedding.num_embeddings
-        if not len(ids):
+        if not np.size(prompt._data if is_tensor(prompt) else prompt):
             raise ShapeError("generate: the prompt is empty; give one symbol or more")
+        ids = symbols("generate: prompt", prompt, 1)
+        count = self.embedding.num_embeddings
         if not (math.isfinite(temperature) and temperature >= 0):
             raise ShapeError(f"generate: temperature must be 0 (the most probable symbol) or a positive number, got {temperature!r}")
-        if top_k is not None and not 1 <= top_k <= count:
+        if top_k is not None and not (whole(top_k) and 1 <= top_k <= count):
             raise OutOfRangeError(f"generate: top_k must be between 1 and the {count} symbols, got {top_k!r}")
         return self._stream(ids, temperature, top_k, generator(rng))
 
@@ -208,13 +220,8 @@ class LanguageModel(Module):
         state = None
         while True:
             # The mode is set a step at a time: between two symbols the model is the caller's.
-            training = self.training
-            with no_grad():
-                try:
-                    self.eval()
-                    logits, state = self(ids[:, None], state)
-                finally:
-                    self.train(training)
+            with no_grad(), evaluating(self):
+                logits, state = self(ids[:, None], state)
             symbol = draw(logits._data[-1, 0], temperature, top_k, source)
             yield symbol
             ids = np.array([symbol])
@@ -225,8 +232,8 @@ class LanguageModel(Module):
         Symbols are drawn from softmax(logits / temperature), of the ``top_k`` most probable ones where it is given;
         temperature 0 takes the most probable one. ``rng`` is a generator or seed.
         """
-        if length < 0:
-            raise ShapeError(f"generate: length must not be negative, got {length}")
+        if not whole(length) or length < 0:
+            raise ShapeError(f"generate: length must {'not be negative' if whole(length) else 'be a whole number'}, got {length!r}")
         stream = self.stream(prompt, temperature, top_k, rng)
         return np.array([next(stream) for _ in range(length)], np.int64)
 
@@ -235,7 +242,8 @@ def draw(logits: np.ndarray, temperature: float, top_k: int | None, source: np.r
     """One index, with probability softmax(logits / temperature) among the ``top_k`` largest."""
     if temperature == 0:
         return int(np.argmax(logits))
-    scaled = logits.astype(np.float64) / temperature
+    with np.errstate(over="ignore"):
+        scaled = (logits.astype(np.float64) - logits.max()) / temperature
     if top_k is not None:
         kept = np.argsort(-scaled, kind="stable")[:top_k]
         masked = np.full_like(scaled, -np.inf)
@@ -261,6 +269,8 @@ class Attention(Module):
 
     def __init__(self, query_size: int, key_size: int, score: str = "dot", *, dtype: Any = None, rng: Any = None) -> None:
         source = generator(rng)
+        positive("Attention", query_size=query_size, key_size=key_size)
+        self.query_size, self.key_size = query_size, key_size
         if score not in ("dot", "general", "additive"):
             raise ShapeError(f"Attention: score must be 'dot', 'general' or 'additive', got {score!r}")
         if score == "dot" and query_size != key_size:
@@ -272,15 +282,25 @@ class Attention(Module):
 
     def forward(self, queries: Any, keys: Any, lengths: Any = None) -> tuple[Tensor, Tensor]:
         queries, keys = lift("queries", queries), lift("keys", keys)
+        for name, x, size in (("queries", queries, self.query_size), ("keys", keys, self.key_size)):
+            if x.ndim != 3 or x.shape[2] != size or not len(x):
+                raise ShapeError(f"{name} has {sizes(x.shape, 'time batch size')}, expected (time, batch, size={size}) with one time step or more")
+        if queries.shape[1] != keys.shape[1]:
+            raise ShapeError(f"queries has batch={queries.shape[1]}, keys has batch={keys.shape[1]}")
+        same_dtype("keys", keys, queries)
+        inside = None
+        if lengths is not None:
+            inside = np.arange(keys.shape[0]) < checked_lengths("lengths", lengths, keys.shape[0], keys.shape[1])[:, None]
+            # What stands behind a sequence's end may be anything, and 0 * NaN is NaN.
+            keys = where(wrap(inside.T[..., None]), keys, 0)
         q = queries if self.query is None else self.query(queries)
         if self.key is not None and self.value is not None:
             hidden = tanh(q[:, :, None] + swapaxes(self.key(keys), 0, 1)[None])
             scores = self.value(hidden)[..., 0]
         else:
             scores = einsum("tbh,sbh->tbs", q, keys)
-        if lengths is not None:
-            counts = checked_lengths("lengths", lengths, keys.shape[0], keys.shape[1])
-            scores = where(wrap(np.arange(keys.shape[0]) < counts[:, None]), scores, -math.inf)
+        if inside is not None:
+            scores = where(wrap(inside), scores, -math.inf)
         weights = softmax(scores, -1)
         return einsum("tbs,sbh->tbh", weights, keys), weights
 
@@ -326,7 +346,7 @@ class EncoderDecoder(Module):
         dtype: Any = None,
         rng: Any = None,
     ) -> None:
-        positive("EncoderDecoder", source_size=source_size, target_size=target_size, hidden_size=hidden_size)
+        positive("EncoderDecoder", source_size=source_size, target_size=target_size, hidden_size=hidden_size, **given("embedding_dim", embedding_dim))
         fraction("EncoderDecoder: dropout", dropout)
         for name, symbol in (("pad", pad), ("bos", bos), ("eos", eos)):
             if not 0 <= symbol < target_size:
@@ -396,17 +416,16 @@ class EncoderDecoder(Module):
         divided by length ** ``length_penalty``.
         """
         positive("translate", max_length=max_length, beam=beam)
+        if not math.isfinite(length_penalty):
+            raise ShapeError(f"translate: length_penalty must be a finite number, got {length_penalty!r}")
         ids = symbols("source", source)
+        if not len(ids):
+            raise ShapeError(f"translate: source has no time steps: shape {ids.shape}")
         counts = np.full(ids.shape[1], len(ids)) if source_lengths is None else checked_lengths("source_lengths", source_lengths, *ids.shape)
-        training = self.training
-        with no_grad():
-            try:
-                self.eval()
-                if beam == 1:
-                    return self._greedy(ids, counts, max_length)
-                return [self._beam(ids[:n, k : k + 1], max_length, beam, length_penalty) for k, n in enumerate(counts)]
-            finally:
-                self.train(training)
+        with no_grad(), evaluating(self):
+            if beam == 1:
+                return self._greedy(ids, counts, max_length)
+            return [self._beam(ids[:n, k : k + 1], max_length, beam, length_penalty) for k, n in enumerate(counts)]
 
     def _greedy(self, source: np.ndarray, counts: np.ndarray, max_length: int) -> list[np.ndarray]:
         if not source.shape[1]:

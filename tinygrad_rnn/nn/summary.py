@@ -11,7 +11,7 @@ import numpy as np
 from ..core.state import ScopePath, current, installed, plain
 from ..core.tape import _table
 from ..core.tensor import is_tensor
-from .module import Module, ModuleList
+from .module import Module, ModuleList, evaluating
 
 _FREE = set(
     "reshape transpose broadcast_to concatenate stack getitem flip roll tile repeat pad take take_along_axis embedding diagonal astype copy detach where "
@@ -85,13 +85,8 @@ def shapes_of(out: Any) -> str:
 
 def summarize(model: Module, example: tuple[Any, ...], options: dict[str, Any]) -> Summary:
     observer = _Observer()
-    training = {id(m): m.training for m in model.modules()}
-    try:
-        with installed(plain(current()).replace(recording=False, scope=(), observers=(observer,))):
-            model.eval()(*example, **options)
-    finally:
-        for module in model.modules():
-            object.__setattr__(module, "training", training[id(module)])
+    with evaluating(model), installed(plain(current()).replace(recording=False, scope=(), observers=(observer,))):
+        model(*example, **options)
     holders: dict[int, list[int]] = {}
     for module in model.modules():
         for _, part in module._members():

@@ -46,7 +46,7 @@ def matmul_x(g: Array, x_shape: tuple[int, ...], y: Array) -> Array:
 @matmul.rule
 def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
     if len(y_shape) == 2 and x.ndim <= 2:
-        if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype == x.dtype and (x.ndim == 1 or len(x) <= Product.rows):
+        if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype == x.dtype:
             return Product((x, g) if x.ndim == 2 else (x[None], g[None]))
         if x.ndim == 2:
             return x.T.dot(g)
@@ -213,9 +213,9 @@ def diag(v: Array, k: int = 0) -> Any:
 
 def _triangle(what: str, m: Array, k: int, upper: bool) -> Any:
     if np.ndim(m) == 0:
-        raise ShapeError(f"{what}: expected a matrix, or a vector for each of its rows, got shape ()")
+        raise ShapeError(f"{what}: expected at least one dimension, got shape ()")
     # Chosen, not multiplied: an infinity times 0 is NaN, and masks are made of infinities.
-    return where(np.tri(*m.shape[-2:], k=k, dtype=bool) != upper, m, np.zeros((), m.dtype))
+    return where(np.tri(m.shape[-2:][0], m.shape[-1], k=k, dtype=bool) != upper, m, np.zeros((), m.dtype))
 
 
 def tril(m: Array, k: int = 0) -> Any:

@@ -272,7 +272,7 @@ def softmax(a: Array, axis: int = -1) -> Any:
     tensor([0., 0., 1.], float32)
     """
     a = np.asarray(a)
-    e = np.exp(a - np.max(a, axis=axis, keepdims=True, initial=-np.inf if a.size == 0 else np._NoValue))
+    e = np.exp(a - np.max(a, axis=axis, keepdims=True, initial=0 if a.size == 0 else np._NoValue))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
@@ -292,8 +292,9 @@ def log_softmax(a: Array, axis: int = -1) -> Any:
     tensor([-0.6931, -0.6931], float32)
     """
     a = np.asarray(a)
-    shifted = a - np.max(a, axis=axis, keepdims=True, initial=-np.inf if a.size == 0 else np._NoValue)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)) if a.size else shifted
+    shifted = a - np.max(a, axis=axis, keepdims=True, initial=0 if a.size == 0 else np._NoValue)
+    e = np.exp(shifted)
+    return shifted - np.log(np.sum(e, axis=axis, keepdims=True)) if a.size else e
 
 
 @log_softmax.rule

@@ -63,6 +63,15 @@ class Program:
     def dtype(self, index: int) -> np.dtype[Any]:
         return self.arrays[index].dtype
 
+    def light(self, kept: int) -> Program:
+        """The program without the values of the recording, which a plan must not keep alive; outer tensors from ``kept`` on stay."""
+        made = Program()
+        made.instructions, made.inputs = self.instructions, self.inputs
+        made.arrays = [np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in self.arrays]
+        made.outer = [t if k >= kept else wrap(np.broadcast_to(np.zeros((), t._data.dtype), t._data.shape)) for k, t in enumerate(self.outer)]
+        made.draws = [(_no_draw, index) for _, index in self.draws]
+        return made
+
     def key(self) -> tuple[Any, ...]:
         """What two recordings have in common that can be replayed by one plan."""
         return (
@@ -71,6 +80,10 @@ class Program:
             tuple([(t._data.shape, t._data.dtype.str, t._node is not None) for t in self.outer]),
             tuple([index for _, index in self.draws]),
         )
+
+
+def _no_draw() -> np.ndarray:
+    raise Unreplayable("a plan draws nothing itself")
 
 
 def _coded(argument: Any) -> Any:

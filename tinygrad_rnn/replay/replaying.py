@@ -322,8 +322,9 @@ class Plan:
     """How a recorded step runs for all steps: made once for a program, used at each call that records the same one."""
 
     def __init__(self, program: Program, x: int, state: int, results: list[Place], outputs: int, wanted: list[bool], recording: bool) -> None:
-        self.program, self.x, self.state, self.results, self.outputs, self.wanted = program, x, state, results, outputs, wanted
+        self.program, self.x, self.state, self.results, self.outputs, self.wanted = program.light(len(program.outer)), x, state, results, outputs, wanted
         self.pool = Pool()
+        program, recorded = self.program, program
         count = program.inputs
         drawn = [index for _, index in program.draws]
         self.others = [k for k in range(count) if k >= x + state] + drawn
@@ -332,7 +333,7 @@ class Plan:
         self.backward: Backward | None = None
         self.result_tracked = [False] * len(results)
         if recording:
-            self.backward = self._derived()
+            self.backward = self._derived(recorded)
             self.result_tracked = [seed is not None for seed in self.backward.seeds]
         made = {i.result: i for i in program.instructions}
         self.made = made
@@ -394,9 +395,8 @@ class Plan:
             and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
         )  # fmt: skip
 
-    def _derived(self) -> Backward:
+    def _derived(self, program: Program) -> Backward:
         """The backward program, derived twice at different values: what differs then would depend on a value."""
-        program = self.program
         rng = np.random.default_rng(0)
         given = {k: program.arrays[k] for k in [*range(program.inputs), *(index for _, index in program.draws)]}
         moved = {k: a + 0.01 * rng.standard_normal(a.shape).astype(a.dtype) if a.dtype.kind == "f" else a for k, a in given.items()}
@@ -404,7 +404,7 @@ class Plan:
         same = first.key() == second.key() and [places, seeds] == others
         if not (same and all(np.array_equal(a._data, b._data, equal_nan=True) for a, b in zip(first.outer, second.outer, strict=True))):
             raise Unreplayable("its gradient is computed otherwise for other values")
-        return Backward(first, places, seeds, program, self.phase, self.x, self.state, self.outputs)
+        return Backward(first.light(len(program.outer)), places, seeds, self.program, self.phase, self.x, self.state, self.outputs)
 
     def run(self, steps: int, reverse: bool, inputs: list[np.ndarray], first: list[np.ndarray], outer: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
         """Outputs for all steps, last states, and what the backward pass needs: forward values by number, and their lease."""

@@ -173,6 +173,8 @@ class _Unrolling:
             return Plan(trace.program, x, state, places, len(places) - state, wanted, recording)
         except Unreplayable as error:
             return str(error)
+        except Exception as error:  # what no plan was foreseen for still runs, eagerly
+            return f"no plan could be made of it ({type(error).__name__}: {error})"
 
     def _draws(self, drawn: list[Program]) -> list[np.ndarray]:
         """The random arrays of all steps, drawn in the order in which eager steps draw them; time first."""
