@@ -378,6 +378,7 @@ BAD = [
     (lambda: {3: np.zeros(2)}, None, E.DtypeError, ["3", "string"]),
     (lambda: {"__metadata__": np.zeros(2)}, None, E.ShapeError, ["__metadata__"]),
     (lambda: {"\ud800": np.zeros(2)}, None, E.ShapeError, ["ud800"]),
+    (lambda: {"\udfff": np.zeros(2)}, None, E.ShapeError, ["udfff"]),
     (lambda: [np.zeros(2)], None, E.DtypeError, ["dict", "list"]),
     (lambda: {}, [1], E.DtypeError, ["metadata", "list"]),
     (lambda: {}, {"a": {"b": [0, {1}]}}, E.DtypeError, ["metadata['a']['b'][1]", "set"]),
@@ -497,7 +498,7 @@ def test_permissions_and_links(tmp_path):
     if os.name != "posix":
         pytest.skip("permissions and links of POSIX")
     path, link = tmp_path / "file", tmp_path / "link"
-    mask = os.umask(0o027)
+    mask = os.umask(0o026)
     try:
         atomic_write(path, b"1")
     finally:

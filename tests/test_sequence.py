@@ -235,6 +235,8 @@ class TestLanguageModel:
         np.testing.assert_array_equal(model.generate([1, 2], 30, rng=5), text)
         np.testing.assert_array_equal(model.generate([1, 2], 30, rng=np.random.default_rng(5)), text)
         np.testing.assert_array_equal(model.generate([1, 2], 12, rng=5), text[:12])
+        np.testing.assert_array_equal(model.generate([1, 2], 30, temperature=1.0, top_k=6, rng=5), text)
+        assert list(itertools.islice(model.stream([1, 2], rng=5), 30)) == text.tolist()
         assert not np.array_equal(model.generate([1, 2], 30, rng=6), text)
         assert model.generate([1, 2], 0).shape == (0,)
 
@@ -613,6 +615,20 @@ class TestEncoderDecoder:
         with pytest.raises(IndexError):
             model.translate(np.full((2, 1), 99), beam=beam)
         assert [m.training for m in model.modules()] == before
+
+    def test_it_writes_up_to_a_hundred_symbols_and_stops_at_the_end(self):
+        model = pair()
+        assert (model.pad, model.bos, model.eos) == (0, 1, 2)
+        with tg.no_grad():
+            model.head.bias[model.eos] = -1e4
+        assert [len(text) for text in model.translate(np.array([[3, 4], [1, 2]]))] == [100, 100]
+        with tg.no_grad():
+            model.head.bias[model.eos] = 1e4
+        model.head = spy = Spy(model.head)
+        for beam, calls in ((1, 1), (2, 2)):
+            spy.seen.clear()
+            assert [text.tolist() for text in model.translate(np.array([[3], [1]]), beam=beam, max_length=9)] == [[]]
+            assert len(spy.seen) == calls
 
     def test_empty_batches(self):
         model = pair(attention="dot")

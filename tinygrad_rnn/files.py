@@ -159,7 +159,7 @@ def _storable(name: str, value: Any) -> np.ndarray:
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:
         raise DtypeError(f"save: {name!r} has dtype {array.dtype}, expected bools, integers or floats of at most 64 bits")
-    return np.array(array, dtype, order="C", copy=None, subok=False)
+    return np.array(array, dtype, order="C", copy=None)
 
 
 def _json(where: str, value: Any) -> Any:

@@ -417,6 +417,7 @@ class Recurrent(Module):
                 return next(tree.leaves(result)), result
             return result
 
+        step.origin = cell  # type: ignore[attr-defined]
         return step
 
 

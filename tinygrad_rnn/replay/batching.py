@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.indexing import add_at, embedding
-from .program import Constant, Instruction, Program
+from .program import Constant, Instruction, Outer, Program, Value
 
 Batched = Callable[..., np.ndarray]
 """From the arrays of an instruction's operands, those that vary with a time axis, and the number of steps."""
@@ -25,6 +25,8 @@ def elementwise(op: Any) -> bool:
 
 def basic(index: Any) -> bool:
     """Whether an index is made of integers, slices, None and Ellipsis alone."""
+    if isinstance(index, Value | Outer):
+        return False
     parts = index if isinstance(index, tuple) else (index,)
     return all(part is None or part is Ellipsis or isinstance(part, slice | int) for part in parts)
 
@@ -115,7 +117,7 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
 
 
 def _shape(program: Program, argument: Any) -> tuple[int, ...]:
-    return program.shape(argument.index) if type(argument).__name__ == "Value" else program.outer[argument.index].shape
+    return program.shape(argument.index) if isinstance(argument, Value) else program.outer[argument.index].shape
 
 
 def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ...]) -> Batched | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,8 +119,11 @@ class Loop:
             index = self.aliases[index][0]
         return index
 
-    def plan(self, fixed: dict[int, str]) -> None:
-        """Decide on views and buffers, and write the code. ``fixed`` are values that live in named arrays of the caller."""
+    def plan(self, fixed: set[int], late: set[int]) -> None:
+        """Decide on views and buffers, and write the code.
+
+        ``fixed`` are values that live in arrays of the caller, ``late`` those that are read after the last instruction.
+        """
         made = {i.result: i for i in self.instructions}
         uses: dict[int, int] = defaultdict(int)
         for instruction in self.instructions:
@@ -135,6 +138,8 @@ class Loop:
             for part in flat(instruction):
                 if isinstance(part, Value):
                     last[self.root(part.index)] = k
+        for index in late:
+            last[self.root(index)] = len(self.instructions)
         free: dict[Any, list[int]] = defaultdict(list)
         for k, instruction in enumerate(self.instructions):
             result = instruction.result
@@ -142,24 +147,30 @@ class Loop:
             pointwise = elementwise(instruction.op) and instruction.op.name != "where" and result not in self.parts
             if pointwise:
                 self._release(dying, free)
-            if result not in self.aliases and result not in self.stacked and result not in fixed:
-                self._allocate(result, free)
+            # What is written as a part of a whole needs the whole's memory from then on.
+            root = self.root(result)
+            if (root == result or result in self.written) and root not in self.stacked and root not in fixed and root not in self.scratch:
+                self._allocate(root, free)
             if not pointwise:
                 self._release(dying, free)
             if result not in self.aliases or result in self.written:
                 self._emit(instruction)
 
     def _release(self, values: set[int], free: dict[Any, list[int]]) -> None:
-        for value in values:
+        for value in values - self._with_zeros():
             buffer = self.scratch[value]
             free[self.buffers[buffer]].append(buffer)
 
     def _allocate(self, result: int, free: dict[Any, list[int]]) -> None:
         kind = (self.program.shape(result), self.program.dtype(result))
-        if not free[kind]:
+        if not free[kind] or result in self._with_zeros():
             self.buffers.append(kind)
             free[kind].append(len(self.buffers) - 1)
         self.scratch[result] = free[kind].pop()
+
+    def _with_zeros(self) -> set[int]:
+        """Values that are zero in part: what was zeroed before the loop must stay so, and is never another value's memory."""
+        return {index for index, assembly in self.parts.items() if not assembly.whole}
 
     def _alias(self, instruction: Instruction, made: dict[int, Instruction]) -> None:
         """A view of memory that stays where it is needs no instruction."""
@@ -184,7 +195,7 @@ class Loop:
 
         return view
 
-    def _place_parts(self, made: dict[int, Instruction], uses: dict[int, int], fixed: dict[int, str]) -> None:
+    def _place_parts(self, made: dict[int, Instruction], uses: dict[int, int], fixed: set[int]) -> None:
         """Where a sum's or a concatenation's parts can be written straight into it, they are views of it."""
         for instruction in self.instructions:
             result = instruction.result
@@ -279,9 +290,9 @@ class Loop:
     def _solid(self, index: int) -> bool:
         return index not in self.aliases
 
-    def compile(self, extra: list[str]) -> None:
+    def compile(self, extra: list[str], first: Sequence[str] = ()) -> None:
         """Make the function: it takes the number of steps, the lists of what is stacked, and the rest by name."""
-        body = self.lines + extra
+        body = [*first, *self.lines, *extra]
         words = {word for line in body for word in _words(line)}
         each = sorted(word for word in words if word[0] in "vp" and self._per_step(word))
         self.each = each

@@ -95,12 +95,14 @@ def _coded(argument: Any) -> Any:
         return tuple(map(_coded, argument))
     value = argument.value
     if isinstance(value, np.ndarray):
-        return "array", id(value)
+        # Indices are copied when they are taken, so that they are known by what they are.
+        small = value.dtype.kind in "iub" and value.size <= 4096
+        return ("array", value.dtype.str, value.shape, value.tobytes()) if small else ("array", id(value))
     if isinstance(value, slice):
         return "slice", value.start, value.stop, value.step
     if isinstance(value, tuple):
         return tuple(_coded(Constant(part)) for part in value)
-    return type(value).__name__, value if value.__hash__ is not None and value == value else repr(value)
+    return type(value).__name__, repr(value) if isinstance(value, float) or value.__hash__ is None else value
 
 
 class Trace:

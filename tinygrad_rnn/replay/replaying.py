@@ -62,7 +62,7 @@ class Lease:
         self.pool.give(self.arrays)
 
 
-def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[bool], results: Sequence[Place]) -> tuple[Program, list[Place], list[int | None]]:
+def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[bool], results: Sequence[Place], outputs: int) -> tuple[Program, list[Place], list[int | None]]:
     """The backward program of one step: its inputs are the step's values and a cotangent for each result.
 
     Gives the program, where the gradient of each input and outer tensor is (None where ``wanted`` says no, or where nothing
@@ -80,14 +80,16 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
             trace.input(value)
         roots: list[tuple[Record, Tensor]] = []
         seeds: list[int | None] = []
-        for place in results:
+        for k, place in enumerate(results):
             value = None if place is None else values[place.index] if isinstance(place, Value) else outer[place.index]
-            if value is None or value._node is None:
+            # A new state that needs no gradient ends the way back, but the place where the gradient of the old one arrives is needed.
+            if value is None or (value._node is None and (k < outputs or value.dtype.kind != "f")):
                 seeds.append(None)
                 continue
             seed = wrap(np.ones(value.shape, value.dtype)).requires_grad_()
             seeds.append(trace.input(seed).index)
-            roots.append((value._node, seed))
+            if value._node is not None:
+                roots.append((value._node, seed))
         leaves = [*(tensors[k] for k in range(len(wanted))), *outer]
         targets = [t._node for t in leaves if t._node is not None]
         found: dict[Any, Any] = {}
@@ -109,6 +111,7 @@ class Backward:
         self.gs = places[x : x + state]
         wanted = {p.index for p in places if isinstance(p, Value)}
         instructions, parts = assemblies(program, wanted)
+        self.parts = parts
         made = {i.result: i for i in instructions}
         needed: set[int] = set()
         stack_ = list(wanted)
@@ -158,14 +161,18 @@ class Backward:
         self.read = {p.index for i in instructions for p in flat(i) if isinstance(p, Value)} | wanted
         self.saved = {k for k in self.read if k < self.count and fphase.get(k, ONCE) != ONCE}
         late = {p.index for i in instructions if phase[i.result] == DEFERRED for p in flat(i) if isinstance(p, Value)}
+        late |= {p.index for p in [*places[:x], *places[x + state :]] if isinstance(p, Value)}
+        top = len(program.arrays)
+        # The cotangent that a step gets from the one after it lives in one place: where all of them are read later, copies are kept.
+        self.copies = {seed: top + state + len(places) + j for j, seed in enumerate(seeds[outputs:]) if seed in late}
         stacked = {i.result for i in loop if i.result in late or i.result in {p.index for p in places[:x] if isinstance(p, Value)}}
         y_seeds = {s for s in seeds[:outputs] if s is not None}
         self.state_seeds = seeds[outputs:]
-        fixed = {s: "" for s in self.state_seeds if s is not None}
+        fixed = {s for s in self.state_seeds if s is not None}
         self.sums = [p.index for p in places[x + state :] if isinstance(p, Value) and phase.get(p.index) == LOOP]
         # Where the last use of a state's cotangent comes before its successor is made, both live in one place.
         order = {i.result: k for k, i in enumerate(loop)}
-        self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds, {i.result for i in instructions if phase[i.result] == ONCE})
+        self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds | set(self.copies.values()), {i.result for i in instructions if phase[i.result] == ONCE})
         self.joined: dict[int, int] = {}
         for instruction in loop:
             self.loop._alias(instruction, self.made)
@@ -175,15 +182,16 @@ class Backward:
                 continue
             if [p.index for p in self.gs if isinstance(p, Value)].count(place.index) > 1 or self.loop.root(place.index) in fixed:
                 continue
+            if any(isinstance(p, Value) and self.loop.root(p.index) == seed for p in self.gs):
+                continue
             producer, k = self.made[place.index], order[place.index]
             last = max((order[i.result] for i in loop for p in flat(i) if isinstance(p, Value) and self.loop.root(p.index) == seed), default=-1)
             if last < k or (last == k and elementwise(producer.op) and producer.op.name != "where"):
                 self.joined[place.index] = seed
         self.loop.aliases.clear()
-        self.loop.plan({**fixed, **{index: "" for index in self.joined}})
+        self.loop.plan(fixed | set(self.joined), {p.index for p in self.gs if isinstance(p, Value)} | set(self.sums))
         extra, late_extra = [], []
         self.temporary: dict[int, int] = {}
-        top = len(program.arrays)
         for j, place in enumerate(self.gs):
             seed = self.state_seeds[j]
             if seed is None or (isinstance(place, Value) and place.index in self.joined):
@@ -197,7 +205,7 @@ class Backward:
             late_extra.append(f"copyto(v{seed}, {source})")
         self.accumulators = {top + state + j: index for j, index in enumerate(self.sums)}
         extra += [f"add(v{name}, v{index}, v{name})" for name, index in self.accumulators.items()]
-        self.loop.compile(extra + late_extra)
+        self.loop.compile(extra + late_extra, [f"copyto(v{copy}, v{seed})" for seed, copy in self.copies.items()])
 
     def _varies(self, index: int) -> bool:
         return index in self.varying or self.phase.get(index, ONCE) != ONCE
@@ -216,6 +224,8 @@ class Backward:
     def _final(self, instruction: Instruction) -> Any:
         """A function that gives the instruction's result summed over all steps, where there is a better way than to sum."""
         op, arguments, result = instruction
+        if result in self.parts:
+            return None
         if not all(isinstance(a, Value) and self._varies(a.index) for a in arguments[:2]) and op.name != "sum":
             return None
         program = self.program
@@ -263,25 +273,31 @@ class Backward:
         for index, source in self.accumulators.items():
             arrays[index] = np.zeros(program.shape(source), program.dtype(source))
 
+        after = False
+
         def value(place: Any) -> np.ndarray:
             if isinstance(place, Outer):
                 return outer[place.index] if place.index < len(outer) else program.outer[place.index]._data
-            if place.index not in arrays:
-                whole, view = self.loop.aliases[place.index]
-                arrays[place.index] = view(value(Value(whole)), True)
-            return arrays[place.index]
+            index = self.copies.get(place.index, place.index) if after else place.index
+            if index not in arrays:
+                whole, view = self.loop.aliases[index]
+                arrays[index] = view(value(Value(whole)), True)
+            return arrays[index]
 
         for instruction in self.instructions:
             if self.phase[instruction.result] == ONCE:
                 arrays[instruction.result] = run_once(instruction, value)
+        originals = {copy: seed for seed, copy in self.copies.items()}
         for index in self.loop.stacked:
             if index not in arrays:
-                arrays[index] = lease.take((steps, *program.shape(index)), program.dtype(index))
+                like = originals.get(index, index)
+                arrays[index] = lease.take((steps, *program.shape(like)), program.dtype(like))
         for index in self.loop.parts:
             if index in self.loop.stacked and index in self.loop.zeroed:
                 arrays[index][...] = 0
         buffers = [lease.take(*kind) for kind in self.loop.buffers]
         self.loop.run(steps, not reverse, arrays, value, buffers)
+        after = True
         summed: dict[int, np.ndarray] = {}
         for instruction in self.instructions:
             index = instruction.result
@@ -324,6 +340,7 @@ class Plan:
     def __init__(self, program: Program, x: int, state: int, results: list[Place], outputs: int, wanted: list[bool], recording: bool) -> None:
         self.program, self.x, self.state, self.results, self.outputs, self.wanted = program.light(len(program.outer)), x, state, results, outputs, wanted
         self.pool = Pool()
+        self.tracked = [t._node is not None for t in program.outer]
         program, recorded = self.program, program
         count = program.inputs
         drawn = [index for _, index in program.draws]
@@ -331,10 +348,9 @@ class Plan:
         varying = set(range(count)) | set(drawn)
         self.phase = classify(program, program.instructions, varying, set(range(x, x + state)))
         self.backward: Backward | None = None
-        self.result_tracked = [False] * len(results)
+        self.reached = self._reached(program)
         if recording:
             self.backward = self._derived(recorded)
-            self.result_tracked = [seed is not None for seed in self.backward.seeds]
         made = {i.result: i for i in program.instructions}
         self.made = made
         saved = set() if self.backward is None else set(self.backward.saved)
@@ -380,7 +396,7 @@ class Plan:
         stacked |= {k for k in [*self.slots, *self.exposed] if k in inloop}
         hoisted = {i.result for i in self.instructions if self.phase[i.result] == HOISTED}
         self.loop = Loop(program, loop, {}, stacked | set(range(count)) | set(drawn) | hoisted | set(self.copies), {i.result for i in self.instructions if self.phase[i.result] == ONCE})
-        self.loop.plan({})
+        self.loop.plan(set(), {p.index for p in self.copies.values() if isinstance(p, Value)})
         for index, place in self.copies.items():
             extra.append(f"copyto(v{index}, {self.loop._name(place)})")
         self.loop.compile(extra)
@@ -388,6 +404,33 @@ class Plan:
             i.result: batched(i, program, tuple(any(isinstance(p, Value) and self.phase.get(p.index, ONCE) != ONCE for p in operands(a)) for a in i.arguments))
             for i in self.instructions if self.phase[i.result] == HOISTED
         }  # fmt: skip
+
+    def _reached(self, program: Program) -> list[tuple[set[int], bool]]:
+        """For each result the inputs and states that its gradient reaches, by number, and whether it reaches a weight."""
+        found: dict[int, tuple[set[int], bool]] = {k: ({k}, False) for k, want in enumerate(self.wanted) if want}
+
+        def of(place: Any) -> tuple[set[int], bool]:
+            return (set(), self.tracked[place.index]) if isinstance(place, Outer) else found.get(place.index, (set(), False))
+
+        for op, arguments, result in program.instructions:
+            below: tuple[set[int], bool] = (set(), False)
+            for parameter, argument in zip(op.parameters, arguments, strict=True):
+                if op.rules.get(parameter) is not None:
+                    for part in operands(argument):
+                        inputs, weight = of(part)
+                        below = (below[0] | inputs, below[1] or weight)
+            found[result] = below
+        return [(set(), False) if place is None else of(place) for place in self.results]
+
+    def tracked_results(self, states: list[bool]) -> list[bool]:
+        """Which results need a gradient, where ``states`` says it of the first states."""
+        states = list(states)
+        while True:
+            results = [weight or any(k < self.x or states[k - self.x] for k in inputs) for inputs, weight in self.reached]
+            grown = [a or b for a, b in zip(states, results[self.outputs :], strict=True)]
+            if grown == states:
+                return results
+            states = grown
 
     def _is_view(self, instruction: Instruction) -> bool:
         return (
@@ -400,7 +443,7 @@ class Plan:
         rng = np.random.default_rng(0)
         given = {k: program.arrays[k] for k in [*range(program.inputs), *(index for _, index in program.draws)]}
         moved = {k: a + 0.01 * rng.standard_normal(a.shape).astype(a.dtype) if a.dtype.kind == "f" else a for k, a in given.items()}
-        (first, places, seeds), (second, *others) = (derive(program, chosen, self.wanted, self.results) for chosen in (given, moved))
+        (first, places, seeds), (second, *others) = (derive(program, chosen, self.wanted, self.results, self.outputs) for chosen in (given, moved))
         same = first.key() == second.key() and [places, seeds] == others
         if not (same and all(np.array_equal(a._data, b._data, equal_nan=True) for a, b in zip(first.outer, second.outer, strict=True))):
             raise Unreplayable("its gradient is computed otherwise for other values")
@@ -440,6 +483,11 @@ class Plan:
         buffers = [short.take(*kind) for kind in self.loop.buffers]
         self.loop.run(steps, reverse, arrays, value, buffers)
         ends = [arrays[slot][0 if reverse else -1].copy() for slot in self.slots]
+        given = [*inputs, *first, *outer]
+        for index in self.exposed:
+            # A view of what the caller holds would change with it.
+            if self.phase.get(index) == HOISTED and any(np.may_share_memory(arrays[index], a) for a in given):
+                arrays[index] = arrays[index].copy()
         return [arrays[index] for index in self.exposed], ends, (arrays, kept)
 
     @property
@@ -544,14 +592,14 @@ def remember(key: Any, plan: Plan | str) -> None:
 
 
 def replay(
-    plan: Plan, steps: int, reverse: bool, inputs: list[Tensor], others: list[np.ndarray], first: list[Tensor], outer: list[Tensor]
+    plan: Plan, steps: int, reverse: bool, inputs: list[Tensor], others: list[np.ndarray], first: list[Tensor], outer: list[Tensor], name: str
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
     x_arrays, s_arrays, o_arrays = [t._data for t in inputs], [t._data for t in first], [t._data for t in outer]
     ys, ends, (arrays, lease) = plan.run(steps, reverse, [*x_arrays, *others], s_arrays, o_arrays)
     results = [*ys, *ends]
     nodes = tuple(t._node for t in [*inputs, *first, *outer])
-    if plan.backward is None or not any(n is not None for n in nodes):
+    if plan.backward is None or not any(n is not None for n in nodes) or not results:
         return [wrap(y) for y in ys], [wrap(e) for e in ends]
     kept = plan.kept(arrays)
     backward, began = plan.backward, next_index()
@@ -560,36 +608,37 @@ def replay(
     held = [wrap(t._data, t._node) for t in [*inputs, *first, *outer]]
 
     def pull(g: Bundle) -> list[Any]:
-        if any(is_tensor(part) for part in g.parts.values()):
-            return expanded(g)
         for array in exposed:
             if writes.after(array, began):
                 raise TapeError(f"unroll kept an array of shape {array.shape}, which was changed in place afterwards; change it after the backward pass")
+        if any(is_tensor(part) for part in g.parts.values()):
+            return expanded(g)
         return backward.run(steps, reverse, kept, o_arrays, [g.parts.get(k) for k in range(len(results))], plan.pool)
 
     def expanded(g: Bundle) -> list[Any]:
         """The gradient as a recorded computation: all steps through the operations, then a sweep that is recorded itself."""
         with installed(enable_grad().derive(state)):
-            outs, last = expand(plan, steps, reverse, held[: plan.x], others, held[plan.x : plan.x + plan.state], held[plan.x + plan.state :])
+            outs, last = expand(plan, steps, reverse, held[: plan.x], others, held[plan.x : plan.x + plan.state], held[plan.x + plan.state :], name)
         roots = [(t._node, g.parts[k]) for k, t in enumerate([*outs, *last]) if k in g.parts and t._node is not None]
         found = run_sweep(roots, [n for n in nodes if n is not None], stop=True, create_graph=True, retain_graph=True)
         return [found[n][0] if n is not None and n in found else None for n in nodes]
 
     pull.buffers = [*lease.arrays, *(a for a in ys if any(a is b for b in arrays.values()))]  # type: ignore[attr-defined]
     pull.lease = lease  # type: ignore[attr-defined]
+    tracked = plan.tracked_results([t._node is not None for t in first])
     many = record_of(MANY, nodes, None, (pull,), (steps,), (), results[0].dtype)
-    tensors = [wrap(r, record_of(ONE, (many,), None, (), (k,), r.shape, r.dtype)) if plan.result_tracked[k] else wrap(r) for k, r in enumerate(results)]
+    tensors = [wrap(r, record_of(ONE, (many,), None, (), (k,), r.shape, r.dtype)) if tracked[k] else wrap(r) for k, r in enumerate(results)]
     return tensors[: len(ys)], tensors[len(ys) :]
 
 
-def expand(plan: Plan, steps: int, reverse: bool, inputs: list[Any], others: list[np.ndarray], first: list[Any], outer: list[Any]) -> tuple[list[Any], list[Any]]:
+def expand(plan: Plan, steps: int, reverse: bool, inputs: list[Any], others: list[np.ndarray], first: list[Any], outer: list[Any], name: str) -> tuple[list[Any], list[Any]]:
     """All steps through the operations themselves, every one of them on the tape; the step itself is not called again."""
     state, outputs = list(first), [[None] * steps for _ in range(plan.outputs)]
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
         given = {k: x[t] for k, x in enumerate(inputs)} | {plan.x + j: s for j, s in enumerate(state)}
         given |= {k: wrap(array[t]) for k, array in zip(plan.others, others, strict=True)}
         here = plain(current())
-        with installed(here.replace(scope=(*here.scope, ("step", t)))):
+        with installed(here.replace(scope=(*here.scope, (name, t)))):
             values = interpret(plan.program, given, outer)
         found = [values[p.index] if isinstance(p, Value) else outer[cast(Outer, p).index] for p in plan.results]
         for j in range(plan.outputs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -74,12 +75,12 @@ def unroll(
                 # Padding may hold anything, NaN too: a step must never see it, for 0 * NaN is NaN in its gradient.
                 inputs = tree.mapped(lambda x: where(_aligned(wrap(mask), x), x, 0), inputs)
     run = _Unrolling(step, None if isinstance(inputs, int | np.integer) else inputs, state, int(steps), reverse, mask, full, name)
-    reason = "" if mode == "eager" or (mode == "auto" and int(steps) < 3) else run.replay()
+    reason = "" if mode == "eager" or int(steps) < (3 if mode == "auto" else 2) else run.replay()
     if run.results is not None:
         return run.results
-    if mode == "replay":
+    if mode == "replay" and reason:
         raise TapeError(f"unroll: the step cannot be replayed: {reason}")
-    if reason and reason not in _SAID:
+    if reason and not run.outer.observers and reason not in _SAID:
         _SAID.add(reason)
         warnings.warn(f"unroll runs this step eagerly, one operation after another: {reason}. That is slower, and right", EagerWarning, stacklevel=2)
     return run.eager()
@@ -90,6 +91,9 @@ class EagerWarning(UserWarning):
 
 
 _SAID: set[str] = set()
+
+_COMPARED: weakref.WeakKeyDictionary[Any, dict[Any, str]] = weakref.WeakKeyDictionary()
+"""For each step, or cell that it comes from, and each program: what the comparison of two steps said."""
 
 
 class _Unrolling:
@@ -112,12 +116,17 @@ class _Unrolling:
         here = None if self.mask is None or (trace is None and t < self.full) else wrap(self.mask[t].copy())
         inner = self.outer.replace(scope=(*self.outer.scope, (self.name, t)))
         if trace is not None:
+            # Views, so that a tensor that the step reaches in another way too is not taken for its input.
+            x_t, state = (tree.mapped(lambda leaf: wrap(leaf._data.view(), leaf._node), part) for part in (x_t, state))
             for leaf in [*tree.leaves(x_t), *tree.leaves(state), *([] if here is None else [here])]:
                 trace.input(leaf)
             inner = inner.replace(observers=(trace,), draws=trace)
         with installed(inner):
             y, new = _returned(self.step(x_t, state), state)
             if here is not None:
+                for leaf in [*tree.leaves(y), *tree.leaves(new)]:
+                    if leaf.shape[:1] != here.shape:
+                        raise ShapeError(f"unroll: with lengths every output and state has batch={len(here)} in front, got {tree.describe(leaf)}")
                 new = tree.mapped(lambda a, b: where(_aligned(here, a), a, b), new, state)
                 y = tree.mapped(lambda a: where(_aligned(here, a), a, 0), y)
         return y, new
@@ -133,11 +142,8 @@ class _Unrolling:
     def replay(self) -> str:
         """Try to replay: sets ``results``, or gives the reason why not; steps that ran are kept."""
         if self.outer.observers:
-            return ""
+            return "its operations are observed, as under detect_anomaly"
         states, xs = list(tree.leaves(self.state)), list(tree.leaves(self.inputs))
-        arrays = [t._data for t in [*xs, *states]]
-        if len({id(a) for a in arrays}) < len(arrays):
-            return "two of its inputs are one tensor"
         trace, places = self.traced()
         if trace.reason:
             return trace.reason
@@ -145,22 +151,25 @@ class _Unrolling:
         wanted = (*(x._node is not None for x in xs), *(s.dtype.kind == "f" for s in states))
         recording = self.outer.recording and any(t._node is not None for t in [*xs, *states, *program.outer])
         key = (program.key(), tuple(places), tree.structure(y), tree.structure(self.state), self.mask is not None, recording, wanted)
-        plan = PLANS.get(key)
         drawn = [program]
+        seen = _COMPARED.setdefault(getattr(self.step, "origin", self.step), {})
+        if key not in seen:
+            seen[key] = self._compare(trace, places, drawn)
+        if seen[key]:
+            return seen[key]
+        plan = PLANS.get(key)
         if plan is None:
-            plan = self._plan(trace, places, drawn, list(wanted), recording, len(xs), len(states))
-            remember(key, plan)
-        else:
-            PLANS.move_to_end(key)
+            plan = self._plan(program, places, list(wanted), recording, len(xs), len(states))
+        remember(key, plan)
         if isinstance(plan, str):
             return plan
         others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn)]
-        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer)
+        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer, self.name)
         self.results = tree.like(y, iter(ys)), tree.like(self.state, iter(ends))
         return ""
 
-    def _plan(self, trace: Trace, places: list[Any], drawn: list[Program], wanted: list[bool], recording: bool, x: int, state: int) -> Plan | str:
-        """A plan, if a second step does the same as the first."""
+    def _compare(self, trace: Trace, places: list[Any], drawn: list[Program]) -> str:
+        """Whether a second step does the same as the first: the reason why not, or nothing."""
         again, second = self.traced()
         if again.reason:
             return again.reason
@@ -169,8 +178,15 @@ class _Unrolling:
             return "two steps did different things: a counter, a branch or a random number that Python made"
         if any(not _same(a, b) for a, b in zip(trace.program.outer, again.program.outer, strict=True)):
             return "each step made a tensor or an array of its own, other than by an operation on its inputs"
+        pairs = [(trace.program.arrays[index], again.program.arrays[index]) for _, index in trace.program.draws]
+        if any(a.size and np.array_equal(a, b) for a, b in pairs):
+            return "its random numbers begin again at each step"
+        return ""
+
+    @staticmethod
+    def _plan(program: Program, places: list[Any], wanted: list[bool], recording: bool, x: int, state: int) -> Plan | str:
         try:
-            return Plan(trace.program, x, state, places, len(places) - state, wanted, recording)
+            return Plan(program, x, state, places, len(places) - state, wanted, recording)
         except Unreplayable as error:
             return str(error)
         except Exception as error:  # what no plan was foreseen for still runs, eagerly
