@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..core.primitive import primitive
 from ..core.tape import Array
+from ..core.tensor import reading
 from ..errors import DtypeError, ShapeError
 from .indexing import take_along_axis
 from .shaping import pad, reshape
@@ -242,6 +243,7 @@ def max_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
 def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
     """The place, in the flattened image, of the largest element of each window."""
     values = getattr(x, "_data", x)
+    reading("the largest of values was looked for")
     (ph, pw), width = padding, values.shape[3]
     lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
     if ph or pw:

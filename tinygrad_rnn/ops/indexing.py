@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.primitive import primitive
 from ..core.tape import Array, Scatter
-from ..core.tensor import copied, is_tensor, settings, wrap
+from ..core.tensor import copied, is_tensor, reading, settings, wrap
 from ..errors import DtypeError, NotDifferentiableError, OutOfRangeError, ShapeError
 from .shapes import axes_of, axis_of
 from .shaping import ravel, reshape
@@ -191,6 +191,7 @@ def sort(a: Array, axis: int | None = -1, kind: Any = None, *, stable: bool | No
         a, axis = ravel(a), -1
     k = axis_of("sort", axis, np.ndim(a))
     values = a._data if is_tensor(a) else np.asarray(a)
+    reading("values were sorted")
     return _take_along_axis(a, np.argsort(values, axis=k, kind=kind or "stable"), k)
 
 
