@@ -12,7 +12,7 @@ ShapeError
 
 from numpy.exceptions import AxisError as _NumpyAxisError
 
-__all__ = ["AxisError", "DtypeError", "GradientError", "NotDifferentiableError", "OutOfRangeError", "ShapeError", "TapeError", "TinygradError"]
+__all__ = ["AxisError", "DtypeError", "FileError", "GradientError", "MissingFileError", "NotDifferentiableError", "OutOfRangeError", "ShapeError", "TapeError", "TinygradError"]
 
 
 class TinygradError(Exception):
@@ -53,3 +53,11 @@ class TapeError(TinygradError, RuntimeError):
 
 class NotDifferentiableError(TinygradError, TypeError):
     """An operation, or an argument of one, that has no gradient rule."""
+
+
+class FileError(TinygradError, ValueError):
+    """A file that is not what it should be: cut short, damaged, of another kind or of a newer version."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A file or a folder that is not there."""

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .core.tensor import Tensor, is_tensor, wrap
-from .errors import DtypeError, ShapeError, TinygradError
+from .errors import DtypeError, FileError, MissingFileError, ShapeError
 
 FilePath = str | os.PathLike[str]
 
@@ -36,14 +36,6 @@ _OTHER_KINDS = {
     b"\x89PNG": "a PNG picture", b"PK\x03\x04": "a zip archive, as torch.save writes", b"\x80": "a pickle", b"\x93NUMPY": "an array of numpy.save",
     b"GGUF": "a GGUF model", b"\x89HDF": "an HDF5 file", b"\xff\xd8\xff": "a JPEG picture", b"\x1f\x8b": "a gzip archive",
 }  # fmt: skip
-
-
-class FileError(TinygradError, ValueError):
-    """A file that is not what it should be: cut short, damaged, of another kind or of a newer version."""
-
-
-class MissingFileError(FileError, FileNotFoundError):
-    """A file or a folder that is not there."""
 
 
 class Tensors(dict[str, Tensor]):

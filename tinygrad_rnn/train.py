@@ -22,7 +22,7 @@ from . import files
 from .core.state import no_grad
 from .core.tape import _table
 from .core.tensor import Tensor, is_tensor, settings, wrap
-from .errors import DtypeError, GradientError, ShapeError, TinygradError
+from .errors import DtypeError, FileError, GradientError, ShapeError, TinygradError
 from .nn.module import Module, evaluating
 from .nn.saving import ASIDE, config
 from .optim import Optimizer, ReduceLROnPlateau, clip_grad_norm_
@@ -414,7 +414,7 @@ class _Run:
         tensors = files.load(self.path)
         plain = tensors.metadata.get("checkpoint")
         if not isinstance(plain, dict):
-            raise files.FileError(f"{os.fspath(self.path)}: holds no checkpoint of a training run; it may be a model, read it with nn.load_model")
+            raise FileError(f"{os.fspath(self.path)}: holds no checkpoint of a training run; it may be a model, read it with nn.load_model")
         state = _with_arrays(plain, {name: tensor.numpy() for name, tensor in tensors.items()})
         generators = self.generators()
         if len(state["generators"]) != len(generators):

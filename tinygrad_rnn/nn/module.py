@@ -84,6 +84,12 @@ class Module:
         object.__setattr__(self, "_config", (args, kwargs))
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A function that built the module is of no use in a copy, and a lambda cannot be pickled.
+        args, kwargs = self._config
+        plain_config = tuple(_elided if isinstance(a, FunctionType) else a for a in args), {k: v for k, v in kwargs.items() if not isinstance(v, FunctionType)}
+        return {**self.__dict__, "_config": plain_config}
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call computes."""
         raise NotImplementedError(f"{type(self).__name__} has no forward method")
@@ -286,6 +292,10 @@ class Module:
         from .summary import summarize
 
         return summarize(self, example, options)
+
+
+def _elided() -> None:
+    """Stands for a function in the copy of how a module was made."""
 
 
 def _is_part(value: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.creation import generator
 from ..core.state import no_grad
 from ..core.tensor import Tensor, is_tensor, wrap
-from ..errors import DtypeError, OutOfRangeError, ShapeError
+from ..errors import DtypeError, GradientError, OutOfRangeError, ShapeError
 from ..ops.elementwise import tanh, where
 from ..ops.linalg import einsum
 from ..ops.reduction import log_softmax, softmax
@@ -240,6 +240,8 @@ class LanguageModel(Module):
 
 def draw(logits: np.ndarray, temperature: float, top_k: int | None, source: np.random.Generator) -> int:
     """One index, with probability softmax(logits / temperature) among the ``top_k`` largest."""
+    if np.isnan(logits).any():
+        raise GradientError("generate: the model's logits are NaN; its weights may not be finite")
     if temperature == 0:
         return int(np.argmax(logits))
     with np.errstate(over="ignore"):
@@ -412,8 +414,9 @@ class EncoderDecoder(Module):
     def translate(self, source: Any, source_lengths: Any = None, *, max_length: int = 100, beam: int = 1, length_penalty: float = 1.0) -> list[np.ndarray]:
         """The target symbols for each source sequence, without bos and eos: greedy, or the best of a beam.
 
-        A beam keeps the ``beam`` most probable beginnings; the result is the finished one of the highest log probability
-        divided by length ** ``length_penalty``.
+        A beam keeps the ``beam`` most probable beginnings until as many texts have ended; the result is the one that ended with the
+        highest log probability divided by length ** ``length_penalty``, where eos counts in the length. Texts that did not end
+        within ``max_length`` symbols count if none did.
         """
         positive("translate", max_length=max_length, beam=beam)
         if not math.isfinite(length_penalty):
