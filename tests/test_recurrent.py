@@ -240,3 +240,25 @@ def test_bad_input(make, call, kind, words):
 def test_an_empty_batch_is_legal():
     y, (h, c) = nn.LSTM(3, 4, 2)(np.zeros((5, 0, 3), np.float32))
     assert y.shape == (5, 0, 4) and h.shape == c.shape == (2, 0, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lengths", [None, [4, 2]])
+@pytest.mark.parametrize("grad", [False, True])
+def test_every_built_in_cell_is_replayed(kind, lengths, grad):
+    network = KINDS[kind](3, 4, rng=0, **EXTRA.get(kind, {}))
+    state = network.initial_state(2)
+    state = tuple(s[0] for s in state) if isinstance(state, tuple) else state[0]
+    plan = tg.unroll.explain(network._step(network._cells[0]), tg.zeros(4, 2, 3, requires_grad=grad), state, lengths=lengths)
+    assert plan.mode == "replay", plan.reason
+    phases = {row[0].split(":")[0] for row in plan.rows}
+    assert "forward, hoisted" in phases and "backward, deferred" in phases
+    hoisted = [row[2] for row in plan.rows if row[0].startswith("forward, hoisted")]
+    assert "matmul" in hoisted
+    network.mode = "replay"
+    network(tg.zeros(4, 2, 3), lengths=lengths)[0].sum().backward()
+
+
+def test_explain_says_why_a_step_runs_eagerly():
+    plan = tg.unroll.explain(lambda x, h: (None, h * (2.0 if h.sum() > 0 else 1.0)), tg.zeros(4, 2), tg.zeros(2))
+    assert plan.mode == "eager" and "if" in str(plan)

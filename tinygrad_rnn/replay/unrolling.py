@@ -15,6 +15,7 @@ from ..errors import DtypeError, OutOfRangeError, ShapeError, TapeError
 from ..ops.elementwise import where
 from ..ops.shaping import reshape, stack
 from . import tree
+from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable
 from .replaying import PLANS, Plan, remember, replay
 
@@ -54,6 +55,68 @@ def unroll(
     """
     if mode not in _MODES:
         raise ShapeError(f"unroll: mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    run = _prepared(step, inputs, state, lengths, reverse, name)
+    reason = "" if mode == "eager" or run.steps < (3 if mode == "auto" else 2) else run.replay()
+    if run.results is not None:
+        return run.results
+    if mode == "replay" and reason:
+        raise TapeError(f"unroll: the step cannot be replayed: {reason}")
+    if reason and not run.outer.observers and reason not in _SAID:
+        _SAID.add(reason)
+        warnings.warn(f"unroll runs this step eagerly, one operation after another: {reason}. That is slower, and right", EagerWarning, stacklevel=2)
+    return run.eager()
+
+
+def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths: Any = None, reverse: bool = False) -> Explanation:
+    """How :func:`unroll` would run a step: what is hoisted, replayed and deferred, and where each value lives; or why not.
+
+    ``tinygrad_rnn.unroll.explain`` is this function. It runs two steps and no more.
+
+    >>> import tinygrad_rnn as tg
+    >>> W = tg.tensor([[0.5]], requires_grad=True, name="W")
+    >>> print(tg.unroll.explain(lambda x, h: (None, x + h @ W), tg.zeros(4, 1, 1), tg.zeros(1, 1)))
+    replay: 28 floating-point operations, 16 bytes kept for the backward pass
+    <BLANKLINE>
+    forward, replayed 4 times
+     #  op      operands  shape   lives in   operations
+    %2  matmul  h, W      (1, 1)  buffer 0            8
+    %3  add     x, %2     (1, 1)  all steps           4
+    <BLANKLINE>
+    backward, once
+     #  op         operands  shape   lives in  operations
+    d1  transpose  W         (1, 1)  an array           0
+    <BLANKLINE>
+    backward, replayed 4 times
+     #  op      operands  shape   lives in  operations
+    d2  matmul  d0, d1    (1, 1)  buffer 0           8
+    <BLANKLINE>
+    backward, deferred: all 4 steps at once
+     #  op         operands  shape   lives in   operations
+    d3  transpose  h         (1, 1)  all steps           0
+    d4  matmul     d3, d0    (1, 1)  summed              8
+    """
+    run = _prepared(step, inputs, state, lengths, reverse, "step")
+    plan = "there is one step alone" if run.steps < 2 else run.planned()
+    if isinstance(plan, str):
+        return Explanation("eager", plan)
+    found, program, _ = plan
+    xs, states = len(list(tree.leaves(run.inputs))), len(list(tree.leaves(run.state)))
+    names = [*_named("x", xs), *_named("h", states), *(["mask"] if run.mask is not None else [])]
+    return explained(found, run.steps, names, [t.name or f"weight {k}" if t._node is None or t._node.is_leaf else _origin(t, k) for k, t in enumerate(program.outer)])
+
+
+def _origin(t: Tensor, k: int) -> str:
+    """A name for a computed tensor: that of the weight that it is a view of."""
+    parents = [p for p in t._node.parents if p is not None] if t._node is not None else []
+    return f"{parents[0].name}.{t._node.op.name}" if len(parents) == 1 and parents[0].name and t._node is not None else t.name or f"weight {k}"
+
+
+def _named(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}{k}" for k in range(count)]
+
+
+def _prepared(step: Any, inputs: Any, state: Any, lengths: Any, reverse: bool, name: str) -> _Unrolling:
+    """The arguments of an unroll, checked."""
     steps = inputs if isinstance(inputs, int | np.integer) and not isinstance(inputs, bool) else None
     if steps is None:
         inputs = tree.tensors("unroll: inputs", inputs)
@@ -74,16 +137,7 @@ def unroll(
             if not isinstance(inputs, int | np.integer):
                 # Padding may hold anything, NaN too: a step must never see it, for 0 * NaN is NaN in its gradient.
                 inputs = tree.mapped(lambda x: where(_aligned(wrap(mask), x), x, 0), inputs)
-    run = _Unrolling(step, None if isinstance(inputs, int | np.integer) else inputs, state, int(steps), reverse, mask, full, name)
-    reason = "" if mode == "eager" or int(steps) < (3 if mode == "auto" else 2) else run.replay()
-    if run.results is not None:
-        return run.results
-    if mode == "replay" and reason:
-        raise TapeError(f"unroll: the step cannot be replayed: {reason}")
-    if reason and not run.outer.observers and reason not in _SAID:
-        _SAID.add(reason)
-        warnings.warn(f"unroll runs this step eagerly, one operation after another: {reason}. That is slower, and right", EagerWarning, stacklevel=2)
-    return run.eager()
+    return _Unrolling(step, None if isinstance(inputs, int | np.integer) else inputs, state, int(steps), reverse, mask, full, name)
 
 
 class EagerWarning(UserWarning):
@@ -141,6 +195,18 @@ class _Unrolling:
 
     def replay(self) -> str:
         """Try to replay: sets ``results``, or gives the reason why not; steps that ran are kept."""
+        found = self.planned()
+        if isinstance(found, str):
+            return found
+        plan, program, drawn = found
+        others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn)]
+        xs, states = list(tree.leaves(self.inputs)), list(tree.leaves(self.state))
+        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer, self.name)
+        self.results = tree.like(self.done[0][0], iter(ys)), tree.like(self.state, iter(ends))
+        return ""
+
+    def planned(self) -> tuple[Plan, Program, list[Program]] | str:
+        """The plan, what was recorded for it and all recordings, or the reason why there is none."""
         if self.outer.observers:
             return "its operations are observed, as under detect_anomaly"
         states, xs = list(tree.leaves(self.state)), list(tree.leaves(self.inputs))
@@ -163,10 +229,7 @@ class _Unrolling:
         remember(key, plan)
         if isinstance(plan, str):
             return plan
-        others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn)]
-        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer, self.name)
-        self.results = tree.like(y, iter(ys)), tree.like(self.state, iter(ends))
-        return ""
+        return plan, program, drawn
 
     def _compare(self, trace: Trace, places: list[Any], drawn: list[Program]) -> str:
         """Whether a second step does the same as the first: the reason why not, or nothing."""
@@ -247,3 +310,6 @@ def checked_lengths(what: str, lengths: Any, steps: int, batch: int | None) -> n
             k = int(np.argmax(low))
             raise OutOfRangeError(f"{what}: lengths[{k}] = {counts[k]} {text}")
     return counts.astype(np.int64)
+
+
+unroll.explain = explain  # type: ignore[attr-defined]
