@@ -354,7 +354,7 @@ def general(op: Primitive, values: tuple[Any, ...]) -> Any:
     if not state.special:
         return _call(op, arguments)
     state = plain(state)
-    with installed(state.replace(observers=())):
+    with installed(state.quiet):
         out = _call(op, arguments)
     for observer in state.observers:
         observer(op, tuple(arguments[p] for p in op.parameters), out)

@@ -28,7 +28,7 @@ _PACKAGE = __name__.partition(".")[0]
 class State:
     """What an operation asks when it runs. Immutable: a ``with`` block installs another one."""
 
-    __slots__ = ("draws", "frame", "observers", "outer", "recording", "scope", "special")
+    __slots__ = ("_quiet", "draws", "frame", "observers", "outer", "recording", "scope", "special")
 
     def __init__(
         self,
@@ -46,6 +46,14 @@ class State:
         self.outer = outer
         self.draws = draws
         self.special = bool(observers) or frame is not None
+        self._quiet: State | None = None
+
+    @property
+    def quiet(self) -> State:
+        """The state without its observers."""
+        if self._quiet is None:
+            self._quiet = self.replace(observers=())
+        return self._quiet
 
     def replace(self, **changes: Any) -> State:
         kept = {name: getattr(self, name) for name in ("recording", "scope", "observers", "frame", "outer", "draws")}
