@@ -11,7 +11,7 @@ import numpy as np
 from ..core.primitive import Primitive
 from ..core.state import State, current, enable_grad, installed, next_index, plain, writes
 from ..core.tape import Record
-from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
+from ..core.tensor import Tensor, describe, is_tensor, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.indexing import add_at
 from ..ops.shaping import stack
@@ -626,7 +626,8 @@ def replay(
     pull.buffers = [*lease.arrays, *(a for a in ys if any(a is b for b in arrays.values()))]  # type: ignore[attr-defined]
     pull.lease = lease  # type: ignore[attr-defined]
     tracked = plan.tracked_results([t._node is not None for t in first])
-    many = record_of(MANY, nodes, None, (pull,), (steps,), (), results[0].dtype)
+    constants = tuple(None if n is not None else describe(t) for n, t in zip(nodes, held, strict=True))
+    many = record_of(MANY, nodes, constants, (pull,), (steps,), (), results[0].dtype)
     tensors = [wrap(r, record_of(ONE, (many,), None, (), (k,), r.shape, r.dtype)) if tracked[k] else wrap(r) for k, r in enumerate(results)]
     return tensors[: len(ys)], tensors[len(ys) :]
 
