@@ -692,6 +692,8 @@ def test_an_index_from_outside_that_was_changed_in_place_is_refused(fresh):
 
 def test_buffers_are_given_back_and_taken_again(fresh):
     step, _, x, state = lstm()
+    replaying.POOL._free.clear()
+    replaying.POOL._bytes = 0
 
     def held():
         (plan,) = replaying.PLANS.values()
@@ -960,3 +962,42 @@ def test_zero_and_minus_zero_are_two_constants(fresh):
     for zero in (0.0, -0.0):
         outputs, _ = tg.unroll(lambda x, h, zero=zero: (x * zero, h), tg.ones(3, 2, 2), h3, mode="replay")
         assert np.signbit(outputs.numpy()).all() == np.signbit(zero)
+
+
+def test_a_weight_and_its_detached_self_are_two():
+    W = free(3, 3)
+    fixed = W.detach()
+    both(lambda x, h: (None, h @ W + x @ fixed), free(4, 2, 3), free(2, 3, seed=1), lambda: [W])
+    both(lambda x, h: (None, x @ fixed + h @ W), free(4, 2, 3), free(2, 3, seed=1), lambda: [W])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, h: (h.sum(), tg.tanh(h + x)),
+        lambda x, h: (None, h / tg.sum(h * h) + x),
+        lambda x, h: (None, tg.tanh(2.0**h * x)),
+        lambda x, h: (None, h * tg.cumsum(x)[-1]),
+        lambda x, h, W=free(3, 3): (None, tg.tanh(x + h * tg.einsum("ii->i", W))),
+        lambda x, h, W=free(3, 3): (None, tg.tanh(x + h @ W[:, [1, 0, 2]])),
+    ],
+)
+def test_steps_that_are_seldom_seen(step):
+    weights = [d for d in step.__defaults__ or () if d.requires_grad]
+    x, h = free(5, 2, 3), free(2, 3, seed=1)
+    results = []
+    for mode in ("eager", "auto"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            y, last = tg.unroll(step, x, h, mode=mode)
+        total = (last * last).sum() + (0.0 if y is None else (y * y).sum())
+        results.append([total, *tg.grad(total, [x, h, *weights])])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-10)
+
+
+def test_integers_do_not_widen_float32():
+    x, ids = tg.ones(4, 2, 3), tg.tensor(np.arange(24).reshape(4, 2, 3))
+    for mode in ("eager", "replay"):
+        y, h = tg.unroll(lambda a, h: (a[0] * a[1], h + a[0] / (a[1] + 1)), (x, ids), tg.zeros(2, 3), mode=mode)
+        assert y.dtype == h.dtype == np.float32

@@ -111,6 +111,8 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
     if name == "broadcast_to":
         return lambda a, steps: np.broadcast_to(a.reshape((steps,) + (1,) * (len(shape) - ndim) + a.shape[1:]), (steps, *shape))
     if name in _ALONG_AXIS and "axis" in op.parameters:
+        if static(instruction, "axis") is None and name in ("cumsum", "cumprod"):
+            return None
         axis = later_axes(static(instruction, "axis"), ndim)
         return lambda a, steps: np.asarray(forward((a,), axis=axis)).reshape((steps, *shape))
     return None

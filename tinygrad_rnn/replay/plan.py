@@ -255,10 +255,10 @@ class Loop:
             # These two refuse a third argument that is not named.
             place = f"out={out}" if op.forward in (np.maximum, np.minimum) else out
             self.lines.append(f"u_{op.name}({', '.join(names)}, {place})")
-        elif op.name in _WRITERS and op.name != "matmul":
+        elif op.name in _WRITERS and op.name != "matmul" and (op.name != "where" or self._dtype(arguments[0]) == np.bool_):
             one = self._scalar(1.0, result) if op.name == "sigmoid" else ""
             self.lines += [line.format(*names, out=out, one=one) for line in _WRITERS[op.name]]
-        elif op.name == "matmul" and all(len(self._shape(a)) == 2 for a in arguments):
+        elif op.name == "matmul" and all(len(self._shape(a)) == 2 and self._dtype(a) == self.program.dtype(result) for a in arguments):
             self.lines.append(f"{'dot' if self._solid(result) else 'matmul'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
@@ -283,6 +283,11 @@ class Loop:
             self.broadcast[f"b{name}"] = (argument, shape)
             return f"b{name}"
         return name
+
+    def _dtype(self, argument: Any) -> Any:
+        if isinstance(argument, Constant):
+            return np.asarray(argument.value).dtype
+        return self.program.dtype(argument.index) if isinstance(argument, Value) else self.program.outer[argument.index].dtype
 
     def _shape(self, argument: Any) -> tuple[int, ...]:
         return self.program.shape(argument.index) if isinstance(argument, Value) else self.program.outer[argument.index].shape
@@ -331,7 +336,7 @@ class Loop:
 
         for index in self.zeroed:
             resolve(index)[...] = 0
-        lists = [list(bound(word)[::-1] if reverse else bound(word)) for word in self.each]
+        lists = [_per_step(bound(word)[::-1] if reverse else bound(word)) for word in self.each]
         with np.errstate(over="ignore"):
             self.function(steps, *lists, *[bound(word) for word in self.held])
 
@@ -344,6 +349,11 @@ _WRITERS: dict[str, list[str]] = {
     "where": ["copyto({out}, {2})", "copyto({out}, {1}, where={0})"],
     "matmul": [],
 }
+
+
+def _per_step(array: np.ndarray) -> list[np.ndarray]:
+    """The array of each step; those of 0-d values are arrays too, to be written to."""
+    return list(array) if array.ndim > 1 else [array[t, ...] for t in range(len(array))]
 
 
 def _slice(index: Any) -> Callable[[np.ndarray, bool], np.ndarray]:
@@ -372,7 +382,8 @@ def _caller(instruction: Instruction) -> Callable[..., Any]:
         named: dict[str, Any] = {}
         for parameter, argument in zip(op.parameters, arguments, strict=True):
             if type(argument) is tuple:
-                named[parameter] = [next(rest) for _ in argument]
+                parts = [next(rest) for _ in argument]
+                named[parameter] = parts if parameter == op.sequence else tuple(parts)
             else:
                 named[parameter] = next(rest)
         return op.forward(*[named[p] for p in op.positional], **{p: named[p] for p in op.keyword})
@@ -398,12 +409,12 @@ def classify(program: Program, instructions: list[Instruction], varying: set[int
     return phase
 
 
-def run_batched(instruction: Instruction, function: Batched, read: Callable[[Any], np.ndarray], steps: int) -> np.ndarray:
+def run_batched(instruction: Instruction, function: Batched, read: Callable[[Any], np.ndarray], steps: int, dtype: Any) -> np.ndarray:
     arrays = [read(part) for argument in instruction.arguments if not isinstance(argument, Constant) for part in operands(argument)]
-    return function(*arrays, steps=steps)
+    return np.asarray(function(*arrays, steps=steps)).astype(dtype, copy=False)
 
 
-def run_once(instruction: Instruction, read: Callable[[Any], np.ndarray]) -> np.ndarray:
+def run_once(instruction: Instruction, read: Callable[[Any], np.ndarray], dtype: Any) -> np.ndarray:
     given: list[Any] = []
     for argument in instruction.arguments:
         if isinstance(argument, Constant):
@@ -413,8 +424,8 @@ def run_once(instruction: Instruction, read: Callable[[Any], np.ndarray]) -> np.
         else:
             given.append(read(argument))
     if isinstance(instruction.op.forward, np.ufunc):
-        return np.asarray(instruction.op.forward(*given))
-    return np.asarray(_caller(instruction)(*given))
+        return np.asarray(instruction.op.forward(*given)).astype(dtype, copy=False)
+    return np.asarray(_caller(instruction)(*given)).astype(dtype, copy=False)
 
 
 __all__ = ["Unreplayable"]

@@ -114,6 +114,7 @@ class Trace:
         self.recording = current().recording
         self.beneath = beneath
         self._places: dict[int, Value | Outer] = {}
+        self._outer: dict[tuple[int, int], Outer] = {}
         self._kept: list[Any] = []
 
     def input(self, tensor: Tensor) -> Value:
@@ -153,8 +154,12 @@ class Trace:
         origin = tensor._data if tensor._source is None else tensor._source
         found = self._places.get(id(origin))
         if found is None:
-            found = self._places[id(origin)] = Outer(len(self.program.outer))
-            self.program.outer.append(tensor)
+            # A weight and its detached self share their memory, and are two.
+            key = (id(origin), id(tensor._node))
+            if key not in self._outer:
+                self._outer[key] = Outer(len(self.program.outer))
+                self.program.outer.append(tensor)
+            found = self._outer[key]
         return found
 
     def _argument(self, value: Any) -> Any:

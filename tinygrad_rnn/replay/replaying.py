@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,33 +18,58 @@ from ..ops.indexing import add_at
 from ..ops.shaping import stack
 from .batching import VIEWS, basic, batched, elementwise, static
 from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, operands, run_batched, run_once
-from .program import Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
+from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
 
 Place = Value | Outer | None
 
 
 class Pool:
-    """Arrays given back, to be taken again: fresh memory costs a page fault for every 4,096 bytes."""
+    """Arrays given back, to be taken again: fresh memory costs a page fault for every 4,096 bytes.
 
-    limit = 1 << 29
+    All of them together take ``limit`` bytes at most; the kinds that were not asked for the longest go first.
+    """
+
+    limit = 1 << 28
 
     def __init__(self) -> None:
-        self._free: dict[Any, list[np.ndarray]] = defaultdict(list)
+        self._free: OrderedDict[Any, list[np.ndarray]] = OrderedDict()
         self._bytes = 0
+        # A lease may end while the garbage collector runs, in the middle of anything.
+        self._lock = threading.RLock()
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        try:
-            array = self._free[shape, np.dtype(dtype)].pop()
-        except IndexError:
-            return np.empty(shape, dtype)
-        self._bytes -= array.nbytes
-        return array
+        kind = (shape, np.dtype(dtype))
+        with self._lock:
+            free = self._free.get(kind)
+            if free:
+                array = free.pop()
+                self._bytes -= array.nbytes
+                self._free.move_to_end(kind)
+                return array
+        return np.empty(shape, dtype)
 
     def give(self, arrays: list[np.ndarray]) -> None:
-        for array in arrays:
-            if self._bytes + array.nbytes <= self.limit:
+        with self._lock:
+            for array in arrays:
+                kind = (array.shape, array.dtype)
+                self._free.setdefault(kind, []).append(array)
+                self._free.move_to_end(kind)
                 self._bytes += array.nbytes
-                self._free[array.shape, array.dtype].append(array)
+            while self._bytes > self.limit:
+                oldest = next(iter(self._free))
+                self._bytes -= sum(array.nbytes for array in self._free.pop(oldest))
+
+
+POOL = Pool()
+
+
+def constants(arguments: tuple[Any, ...]) -> Iterator[Constant]:
+    """The static arguments among arguments, also those inside of tuples."""
+    for argument in arguments:
+        if isinstance(argument, Constant):
+            yield argument
+        elif type(argument) is tuple:
+            yield from constants(argument)
 
 
 class Lease:
@@ -69,7 +95,7 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
     depends on it), and the cotangents' numbers.
     """
     tensors = {k: wrap(array).requires_grad_() if k < len(wanted) and wanted[k] else wrap(array) for k, array in given.items()}
-    outer = [wrap(t._data.view()).requires_grad_() if t._node is not None else wrap(t._data) for t in program.outer]
+    outer = [wrap(t._data.view()).requires_grad_() if t._node is not None else wrap(t._data.view()) for t in program.outer]
     with installed(State()):
         values = interpret(program, tensors, outer)
         trace = Trace()
@@ -98,6 +124,9 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
                 found = run_sweep(roots, targets, retain_graph=True, create_graph=True)
     if trace.reason:
         raise Unreplayable(f"in the gradient, {trace.reason}")
+    known = {id(a.value) for i in program.instructions for a in constants(i.arguments)}
+    if any(isinstance(a.value, np.ndarray) and id(a.value) not in known for i in trace.program.instructions for a in constants(i.arguments)):
+        raise Unreplayable("the gradient of one of its operations makes arrays of its own, which may depend on values")
     return trace.program, [trace.place(found[t._node][0]) if t._node is not None and t._node in found else None for t in leaves], seeds
 
 
@@ -232,8 +261,8 @@ class Backward:
         if op.name == "matmul" and all(len(program.shape(a.index)) == 2 for a in arguments):
 
             def product(x: np.ndarray, g: np.ndarray, steps: int) -> np.ndarray:
-                rows = x.transpose(1, 0, 2).reshape(x.shape[1], -1)
-                return np.asarray(rows.dot(g.reshape(-1, g.shape[2])))
+                rows = x.transpose(1, 0, 2).reshape(x.shape[1], steps * x.shape[2])
+                return np.asarray(rows.dot(g.reshape(steps * g.shape[1], g.shape[2])))
 
             return product
         if op.name == "scatter" and len(program.shape(result)):
@@ -250,7 +279,7 @@ class Backward:
             axis = static(instruction, "axis")
             axes = (axis,) if isinstance(axis, int) else axis
             if len(source) == 2 and axes == (0,):
-                return lambda a, steps: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(-1, a.shape[2])).reshape(program.shape(result))
+                return lambda a, steps: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(a.shape[0] * a.shape[1], a.shape[2])).reshape(program.shape(result))
         return None
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], outer: list[np.ndarray], cotangents: list[np.ndarray | None], pool: Pool) -> list[Any]:
@@ -286,7 +315,7 @@ class Backward:
 
         for instruction in self.instructions:
             if self.phase[instruction.result] == ONCE:
-                arrays[instruction.result] = run_once(instruction, value)
+                arrays[instruction.result] = run_once(instruction, value, program.dtype(instruction.result))
         originals = {copy: seed for seed, copy in self.copies.items()}
         for index in self.loop.stacked:
             if index not in arrays:
@@ -305,9 +334,9 @@ class Backward:
                 continue
             final = self._final(instruction) if index in self.finals else None
             if final is not None:
-                summed[index] = run_batched(instruction, final, value, steps)
+                summed[index] = run_batched(instruction, final, value, steps, program.dtype(index))
             else:
-                arrays[index] = run_batched(instruction, self.batched[index], value, steps)
+                arrays[index] = run_batched(instruction, self.batched[index], value, steps, program.dtype(index))
         gradients: list[Any] = []
         accumulated = {source: arrays[index] for index, source in self.accumulators.items()}
         for k, place in enumerate(self.places):
@@ -339,7 +368,7 @@ class Plan:
 
     def __init__(self, program: Program, x: int, state: int, results: list[Place], outputs: int, wanted: list[bool], recording: bool) -> None:
         self.program, self.x, self.state, self.results, self.outputs, self.wanted = program.light(len(program.outer)), x, state, results, outputs, wanted
-        self.pool = Pool()
+        self.pool = POOL
         self.tracked = [t._node is not None for t in program.outer]
         program, recorded = self.program, program
         count = program.inputs
@@ -469,9 +498,9 @@ class Plan:
         for instruction in self.instructions:
             phase = self.phase[instruction.result]
             if phase == ONCE:
-                arrays[instruction.result] = run_once(instruction, value)
+                arrays[instruction.result] = run_once(instruction, value, program.dtype(instruction.result))
             elif phase == HOISTED:
-                arrays[instruction.result] = run_batched(instruction, cast(Any, self.batched[instruction.result]), value, steps)
+                arrays[instruction.result] = run_batched(instruction, cast(Any, self.batched[instruction.result]), value, steps, program.dtype(instruction.result))
         for index in self.loop.stacked:
             if index not in arrays:
                 shape = program.shape(index) if index < len(program.arrays) else self._copied_shape(index, outer)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..core.state import current, installed, plain
-from ..core.tensor import Tensor, is_tensor, wrap
+from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import DtypeError, OutOfRangeError, ShapeError, TapeError
 from ..ops.elementwise import where
 from ..ops.shaping import reshape, stack
 from . import tree
 from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable
-from .replaying import PLANS, Plan, remember, replay
+from .replaying import LIMIT, PLANS, Plan, remember, replay
 
 _MODES = ("auto", "eager", "replay")
 
@@ -40,6 +40,9 @@ def unroll(
     sequence's length are zero, its state stays what it was at its last step, and padding is never looked at; with
     ``reverse`` the steps run from the last to the first, so that each sequence starts at its own end.
     Each step runs in the scope ``name[t]``, t counted from 0.
+
+    With ``mode="auto"`` one step is recorded and replayed for all, if a second one did the same when this step (or its cell)
+    was first seen: Python code that does something else only later, as an ``if t == 5`` does, needs ``mode="eager"``.
 
     Raises ``ShapeError`` for no steps, inputs of different lengths, or a returned state that does not fit;
     ``OutOfRangeError`` for a length below 1 or above the padded one.
@@ -199,7 +202,7 @@ class _Unrolling:
         if isinstance(found, str):
             return found
         plan, program, drawn = found
-        others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn)]
+        others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn, self.steps)]
         xs, states = list(tree.leaves(self.inputs)), list(tree.leaves(self.state))
         ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer, self.name)
         self.results = tree.like(self.done[0][0], iter(ys)), tree.like(self.state, iter(ends))
@@ -220,12 +223,16 @@ class _Unrolling:
         drawn = [program]
         seen = _COMPARED.setdefault(getattr(self.step, "origin", self.step), {})
         if key not in seen:
+            if len(seen) >= 4 * LIMIT:
+                seen.clear()
             seen[key] = self._compare(trace, places, drawn)
         if seen[key]:
             return seen[key]
         plan = PLANS.get(key)
         if plan is None:
             plan = self._plan(program, places, list(wanted), recording, len(xs), len(states))
+            if isinstance(plan, Plan):
+                plan = self._tried(plan, drawn)
         remember(key, plan)
         if isinstance(plan, str):
             return plan
@@ -255,13 +262,63 @@ class _Unrolling:
         except Exception as error:  # what no plan was foreseen for still runs, eagerly
             return f"no plan could be made of it ({type(error).__name__}: {error})"
 
-    def _draws(self, drawn: list[Program]) -> list[np.ndarray]:
-        """The random arrays of all steps, drawn in the order in which eager steps draw them; time first."""
+    def _tried(self, plan: Plan, drawn: list[Program]) -> Plan | str:
+        """The plan, if it gives for the steps that ran what they gave, values and gradients; else the reason not to use it."""
+        n, xs, states, outer = len(self.done), list(tree.leaves(self.inputs)), list(tree.leaves(self.state)), drawn[0].outer
+        times = sorted(self.time(k) for k in range(n))
+        part = slice(times[0], times[-1] + 1)
+        others = [*([] if self.mask is None else [self.mask[part]]), *self._draws(drawn, n)]
+        steps = self.done[::-1] if self.reverse else self.done
+        expected = [[leaf._data for leaf in column] for column in zip(*(tree.leaves(y) for y, _ in steps), strict=True)]
+        try:
+            values = [t._data for t in outer]
+            ys, ends, (arrays, _lease) = plan.run(n, self.reverse, [*[x._data[part] for x in xs], *others], [s._data for s in states], values)
+            agree = all(_close(y, np.stack(e)) for y, e in zip(ys, expected, strict=True))
+            agree = agree and all(_close(e, leaf._data) for e, leaf in zip(ends, tree.leaves(self.done[-1][1]), strict=True))
+            if agree and plan.backward is not None:
+                agree = self._same_gradients(plan, n, part, arrays, ys, ends, xs, states, outer)
+        except Exception as error:
+            return f"its plan failed ({type(error).__name__}: {error})"
+        return plan if agree else "its plan gave other values than the step itself"
+
+    def _same_gradients(
+        self, plan: Plan, n: int, part: slice, arrays: Any, ys: list[np.ndarray], ends: list[np.ndarray], xs: list[Tensor], states: list[Tensor], outer: list[Tensor]
+    ) -> bool:
+        rng = np.random.default_rng(0)
+        cotangents = [rng.standard_normal(r.shape).astype(r.dtype) if r.dtype.kind == "f" else None for r in [*ys, *ends]]
+        assert plan.backward is not None
+        found = plan.backward.run(n, self.reverse, plan.kept(arrays), [t._data for t in outer], cotangents, plan.pool)
+        ours: dict[Any, Any] = {}
+        for k, (t, g) in enumerate(zip([*xs, *states, *outer], found, strict=True)):
+            if t._node is not None and g is not None:
+                whole = g
+                if k < len(xs):
+                    whole = np.zeros(t.shape, t.dtype)
+                    whole[part] = g
+                ours[t._node] = ours.get(t._node, 0) + whole
+        roots = []
+        steps = self.done[::-1] if self.reverse else self.done
+        for k, column in enumerate(zip(*(tree.leaves(y) for y, _ in steps), strict=True)):
+            roots += [(leaf._node, cotangents[k][t]) for t, leaf in enumerate(column) if leaf._node is not None and cotangents[k] is not None]  # type: ignore[index]
+        for k, leaf in enumerate(tree.leaves(self.done[-1][1])):
+            if leaf._node is not None and cotangents[len(ys) + k] is not None:
+                roots.append((leaf._node, cotangents[len(ys) + k]))
+        targets = list({t._node for t in [*xs, *states, *outer] if t._node is not None})
+        theirs = run_sweep(roots, targets, stop=True, retain_graph=True) if roots else {}
+        for t in [*xs, *states, *outer]:
+            if t._node is not None:
+                a, b = ours.get(t._node, np.zeros(t.shape, t.dtype)), theirs[t._node][0] if t._node in theirs else np.zeros(t.shape, t.dtype)
+                if not _close(np.asarray(a, t.dtype), np.asarray(b)):
+                    return False
+        return True
+
+    def _draws(self, drawn: list[Program], steps: int) -> list[np.ndarray]:
+        """The random arrays of the first steps to run, drawn in the order in which eager steps draw them; time first."""
         program = drawn[0]
         if not program.draws:
             return []
         columns = [[p.arrays[index] for _, index in p.draws] for p in drawn]
-        columns += [[np.asarray(make()) for make, _ in program.draws] for _ in range(self.steps - len(columns))]
+        columns += [[np.asarray(make()) for make, _ in program.draws] for _ in range(steps - len(columns))]
         return [np.stack(column[::-1] if self.reverse else column) for column in zip(*columns, strict=True)]
 
     def eager(self) -> tuple[Any, Any]:
@@ -276,11 +333,25 @@ class _Unrolling:
         return tree.like(outputs[0], iter([stack(column) for column in columns])), self.done[-1][1]
 
 
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are of one dtype and shape and equal but for rounding."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.kind != "f" or not a.size:
+        return bool(np.array_equal(a, b))
+    with np.errstate(all="ignore"):
+        scale = float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))
+        return bool(np.allclose(a, b, rtol=0, atol=float(np.finfo(a.dtype).eps) * 1e4 * (scale + 1e-30), equal_nan=True))
+
+
 def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two steps reached one and the same tensor outside."""
     if a._node is not None or b._node is not None:
         return a._node is b._node
-    return (a._data if a._source is None else a._source) is (b._data if b._source is None else b._source)
+    if a._source is None:
+        return a._data is b._data
+    # The same array may have been filled anew between the steps; what was recorded are copies.
+    return a._source is b._source and np.array_equal(a._data, b._data, equal_nan=a.dtype.kind == "f")
 
 
 def _aligned(mask: Tensor, x: Tensor) -> Any:
