@@ -210,10 +210,17 @@ def test_a_checkpoint_is_a_model_too(tmp_path):
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     path = tmp_path / "c"
     run(steps=5, checkpoint=path)
-    other, batches, optimizer, _ = parts(seed=1, cell="gru")
-    before = weights(other)
+    other, batches, optimizer, schedule = parts(seed=1, cell="gru")
+    before, scheduled = weights(other), schedule.state_dict()
     with pytest.raises(ValueError, match="does not fit"):
+        train.fit(other, batches, carried, optimizer, steps=9, checkpoint=path, resume=True, schedule=schedule, progress=False)
+    assert schedule.state_dict() == scheduled
+    with pytest.raises(ValueError, match="of a run with a schedule"):
         train.fit(other, batches, carried, optimizer, steps=9, checkpoint=path, resume=True, progress=False)
+    with pytest.raises(OSError, match="no folder"):
+        train.fit(other, batches, carried, optimizer, steps=9, checkpoint=tmp_path / "none" / "c", progress=False)
+    with pytest.raises(RuntimeError, match="no parameter of the optimiser got a gradient"):
+        train.fit(nn.LanguageModel(12, 10, rng=3), batches, carried, optimizer, steps=2, progress=False)
     assert_equal(before, weights(other))
     nn.save_model(tmp_path / "model", other)
     with pytest.raises(ValueError, match="no checkpoint"):
@@ -236,3 +243,60 @@ def test_evaluate_weights_batches_and_leaves_the_mode():
 
     whole = train.evaluate(model, [(x, y)], loss)
     assert model.training and train.evaluate(model, [(x[:2], y[:2]), (x[2:], y[2:])], loss) == pytest.approx(whole, rel=1e-6)
+
+
+def test_the_steps_after_the_last_validation_are_not_lost():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((64, 3)).astype(np.float32)
+    batches = [(x, x @ np.array([[1.0], [-2.0], [3.0]], np.float32))]
+
+    def loss(model, batch):
+        return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+    ends = []
+    for options in ({}, {"validate": batches, "validate_every": 10}):
+        model = nn.Linear(3, 1, rng=0)
+        history = train.fit(model, batches, loss, optim.SGD(model.parameters(), 0.1), steps=19, progress=False, **options)
+        ends.append(weights(model))
+    assert_equal(*ends)
+    assert len(history.column("validation")[0]) == 2
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_last_group_that_is_smaller_is_a_step_of_its_own(sized):
+    class Unsized:
+        def __iter__(self):
+            return iter([2.0, 4.0, 6.0])
+
+    w = nn.Parameter([0.0])
+    history = train.fit(w, [2.0, 4.0, 6.0] if sized else Unsized(), lambda w, b: (w * b).sum(), optim.SGD([w], 1.0), epochs=2, accumulate=2, progress=False, count=lambda b: 1)
+    assert len(history) == 4 and w.item() == -2 * (3.0 + 6.0) and w.grad is None
+
+
+def test_an_interrupt_in_the_middle_of_a_step_leaves_the_last_checkpoint(tmp_path):
+    path = tmp_path / "c"
+    calls = []
+
+    def interrupted(model, batch, state):
+        calls.append(0)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return carried(model, batch, state)
+
+    model, batches, optimizer, schedule = parts()
+    history = train.fit(model, batches, interrupted, optimizer, steps=20, clip=1.0, schedule=schedule, checkpoint=path, checkpoint_every=3, progress=False)
+    assert len(history) == 7 and "in the middle" in history.stopped
+    plain = {"validate": None, "validate_every": None}
+    assert_equal(weights(run(steps=20, **plain)[0]), weights(run(steps=20, checkpoint=path, resume=True, **plain)[0]))
+
+
+def test_a_validating_function_sees_a_model_at_rest():
+    seen = []
+    model = nn.Sequential(nn.Linear(2, 1, rng=0), nn.Dropout(0.5))
+
+    def validate(model):
+        seen.append((model.training, model(np.ones((1, 2), np.float32)).requires_grad))
+        return 1.0
+
+    train.fit(model, [np.ones((1, 2), np.float32)], lambda m, b, k=3: k * m(b).sum(), optim.SGD(model.parameters(), 0.1), epochs=2, validate=validate, progress=False)
+    assert seen == [(False, False)] * 2 and model.training

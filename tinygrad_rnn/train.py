@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import inspect
 import io
 import itertools
@@ -22,7 +23,7 @@ from . import files
 from .core.state import no_grad
 from .core.tape import _table
 from .core.tensor import Tensor, is_tensor, settings, wrap
-from .errors import DtypeError, FileError, GradientError, ShapeError, TinygradError
+from .errors import DtypeError, FileError, GradientError, MissingFileError, ShapeError, TinygradError
 from .nn.module import Module, evaluating
 from .nn.saving import ASIDE, config
 from .optim import Optimizer, ReduceLROnPlateau, clip_grad_norm_
@@ -87,6 +88,9 @@ class History:
         table = _table(["step", "epoch", "loss", "bits", "|g|", "lr", "validation", "symbols/s"], rows, ">>>>>>>>")
         return f"{table}\n{self.stopped}" if self.stopped else table
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
     def __repr__(self) -> str:
         return f"History({len(self.rows)} steps{', ' + self.stopped if self.stopped else ''})"
 
@@ -144,12 +148,15 @@ class _Loss:
     def __init__(self, loss: Callable[..., Any]) -> None:
         if not callable(loss):
             raise DtypeError(f"fit: loss must be a function (model, batch) or (model, batch, state), got {type(loss).__name__}")
+        if isinstance(loss, Module):
+            raise DtypeError(f"fit: loss is called as loss(model, batch), which {type(loss).__name__} does not take; write a function that calls the model and the loss")
         self.loss = loss
         try:
             required = [p for p in inspect.signature(loss).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         except (TypeError, ValueError):
             required = []
-        self.carries = len(required) > 2
+        # A third parameter with a default is the user's own: `lambda model, batch, k=k: ...`.
+        self.carries = len(required) > 2 and (required[2].default is inspect.Parameter.empty or required[2].name == "state")
         self.state: Any = None
 
     def __call__(self, model: Any, batch: Any) -> Tensor:
@@ -252,9 +259,15 @@ def fit(
         raise ValueError(f"fit: clip must be a positive number, got {clip!r}")
     if patience is not None and validate is None:
         raise ValueError("fit: patience needs validate")
+    if schedule is not None and _on_validation(schedule) and validate is None:
+        raise ValueError("fit: ReduceLROnPlateau needs validate, for it steps with measurements")
+    if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
+        raise MissingFileError(f"fit: there is no folder for the checkpoint {os.fspath(checkpoint)}; make it first")
     run = _Run(model, batches, _Loss(loss), optimizer, schedule, checkpoint)
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         run.load()
+    if patience is not None and run.stale >= patience:
+        run.stopped = f"no better validation in {patience}, best {run.history.best:.4f}"
     if any([steps is not None and run.step >= steps, epochs is not None and run.epoch >= epochs, seconds is not None and run.seconds >= seconds]):
         run.stopped = "the checkpoint is of a run that was done"
     bar = _bar(progress, run, epochs, steps, batches)
@@ -264,15 +277,17 @@ def fit(
             while not run.stopped:
                 pending, symbols, losses = 0, 0, 0.0
                 mark = time.perf_counter()
-                for batch in run.rest_of_epoch():
+                for batch in run.rest_of_epoch(accumulate):
                     value = run.loss(model, batch)
                     number = value.item()
                     if not math.isfinite(number):
                         raise GradientError(f"fit: the loss is {number} at step {run.step + 1} (epoch {run.epoch}); lower the learning rate, clip, or look for it under tg.detect_anomaly()")
-                    (value if accumulate == 1 else value / accumulate).backward()
+                    (value if run.group == 1 else value / run.group).backward()
                     pending, symbols, losses = pending + 1, symbols + count(batch), losses + number
-                    if pending < accumulate and not run.last_of_epoch:
+                    if pending < run.group:
                         continue
+                    if not any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+                        raise GradientError("fit: no parameter of the optimiser got a gradient; is it the optimiser of this model?")
                     norm = clip_grad_norm_(optimizer_parameters(optimizer), math.inf if clip is None else clip)
                     optimizer.step()
                     optimizer.zero_grad()
@@ -306,13 +321,17 @@ def fit(
                     run.stop_if(interrupt.came, "interrupted")
                     if checkpoint is not None and not checkpoint_every:
                         run.save()
+            if checkpoint is not None and run.step > resumed:
+                run.save()
+            # What came after the last validation may be better yet. The checkpoint knows nothing of it: a run that goes on has no such end.
+            if validate is not None and run.best is not None and run.measured_at < run.step:
+                run.validated(validate, count, None, None)
         except KeyboardInterrupt:
+            # In the middle of a step: the checkpoint stays what it was at the end of one.
             optimizer.zero_grad()
-            run.stopped = "interrupted"
+            run.stopped = "interrupted in the middle of a step"
         finally:
             bar(None)
-    if checkpoint is not None and run.step > resumed:
-        run.save()
     run.restore_best()
     run.history.stopped = run.stopped
     return run.history
@@ -338,28 +357,24 @@ class _Run:
         self.seconds = 0.0
         self.stopped = ""
         self.best: dict[str, np.ndarray] | None = None
-        self.last_of_epoch = False
+        self.group = 1
+        self.measured_at = 0
+        """The step of the last validation."""
 
     def stop_if(self, condition: bool, reason: str) -> None:
         if condition and not self.stopped:
             self.stopped = reason
 
-    def rest_of_epoch(self) -> Iterator[Any]:
-        """The epoch's batches that were not seen yet; ``last_of_epoch`` is known before the last one is given out."""
+    def rest_of_epoch(self, accumulate: int) -> Iterator[Any]:
+        """The epoch's batches that were not seen yet, in groups that make one step; ``group`` is how many the present one has."""
         iterator = iter(self.batches)
         for _ in range(self.skip):
             next(iterator, None)
         self.index, self.skip = self.skip, 0
-        try:
-            total: int | None = len(self.batches)  # type: ignore[arg-type]
-        except TypeError:
-            total = None
-        if hasattr(self.batches, "index") and hasattr(self.batches, "state_dict"):
-            self.index = self.batches.index
-        for batch in iterator:
-            self.index += 1
-            self.last_of_epoch = total is not None and self.index >= total
-            yield batch
+        while group := list(itertools.islice(iterator, accumulate)):
+            self.group = len(group)
+            self.index += len(group)
+            yield from group
         if not self.index and not self.step:
             raise ShapeError("fit: there was no batch")
 
@@ -369,7 +384,12 @@ class _Run:
         self.stop_if(iter(self.batches) is self.batches, "the batches came to an end")
 
     def validated(self, validate: Any, count: Any, schedule: Any, patience: int | None) -> None:
-        measured = float(validate(self.model)) if callable(validate) else evaluate(self.model, validate, self.loss.loss, count=count)
+        if callable(validate):
+            with no_grad(), evaluating(self.model):
+                measured = float(validate(self.model))
+        else:
+            measured = evaluate(self.model, validate, self.loss.loss, count=count)
+        self.measured_at = self.step
         better = measured < self.history.best
         self.history.rows[-1]["validation"] = measured
         if better:
@@ -394,7 +414,7 @@ class _Run:
         weights = {name: tensor.numpy() for name, tensor in _weights(self.model).items()}
         arrays: dict[str, np.ndarray] = {}
         state = {
-            "step": self.step, "epoch": self.epoch, "index": self.index, "stale": self.stale, "seconds": self.seconds,
+            "step": self.step, "epoch": self.epoch, "index": self.index, "stale": self.stale, "measured_at": self.measured_at, "seconds": self.seconds,
             "history": self.history.rows, "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "data": self.batches.state_dict() if hasattr(self.batches, "state_dict") else None,
@@ -421,6 +441,9 @@ class _Run:
             raise ShapeError(f"fit: the checkpoint {os.fspath(self.path)} is of another model: it has {len(state['generators'])} random generators, expected {len(generators)}")
         before = {name: value.numpy().copy() for name, value in _weights(self.model).items()}
         kept = self.optimizer.state_dict()
+        scheduled = None if self.schedule is None else self.schedule.state_dict()
+        if (state["schedule"] is None) != (self.schedule is None):
+            raise ShapeError(f"fit: the checkpoint {os.fspath(self.path)} is of a run {'without' if self.schedule is not None else 'with'} a schedule; resume it likewise")
         try:
             self.model.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(ASIDE)})
             self.optimizer.load_state_dict(state["optimizer"])
@@ -431,10 +454,12 @@ class _Run:
         except Exception as error:
             self.model.load_state_dict(before)
             self.optimizer.load_state_dict(kept)
+            if self.schedule is not None:
+                self.schedule.load_state_dict(scheduled)
             if isinstance(error, TinygradError):
                 raise ShapeError(f"fit: the checkpoint {os.fspath(self.path)} does not fit: {error}") from error
             raise
-        self.step, self.epoch, self.stale, self.seconds = state["step"], state["epoch"], state["stale"], state["seconds"]
+        self.step, self.epoch, self.stale, self.seconds, self.measured_at = (state[name] for name in ("step", "epoch", "stale", "seconds", "measured_at"))
         self.skip = 0 if state["data"] is not None else state["index"]
         self.history.rows = state["history"]
         leaves = iter([wrap(np.array(leaf)) for leaf in state["carried"]["leaves"]])
@@ -515,7 +540,7 @@ def _bar(progress: bool, run: _Run, epochs: int | None, steps: int | None, batch
         loss = sum(row["loss"] for row in recent) / len(recent)
         spent = sum(row["seconds"] for row in recent)
         measured = run.history.column("validation")[1] if run.history.rows else np.array([])
-        parts = [f"loss {loss:.3f}", f"{loss / math.log(2):.3f} bits", f"|g| {recent[-1]['grad_norm']:.3g}", f"{sum(row['symbols'] for row in recent) / spent:,.0f}/s" if spent else ""]
+        parts = [f"loss {loss:.3f}", f"{loss / math.log(2):.3f} bits", f"|g| {recent[-1]['grad_norm']:.3g}", f"{sum(row['symbols'] for row in recent) / spent:,.0f} symbols/s" if spent else ""]
         return "  ".join([*filter(None, parts), *([f"validation {measured[-1]:.3f}"] if len(measured) else [])])
 
     try:
