@@ -74,6 +74,7 @@ def test_a_text_of_ones_own(tmp_path, capsys):
         (["info", "broken"], "broken"),
         (["graph", "short.txt", "--out", "x.bmp"], "expected a name that ends in .dot"),
         (["generate", "linear", "--temperature", "-1"], "--temperature"),
+        (["train", "--seed", "-1"], "--seed: expected a whole number of at least 0"),
     ],
 )
 def test_every_bad_argument_is_one_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
@@ -102,3 +103,36 @@ def test_an_unknown_symbol_in_the_prompt(trained, capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main(["generate", str(trained), "--prompt", "火"])
     assert stopped.value.code == 2 and "火" in capsys.readouterr().err
+
+
+def test_a_run_is_resumed_as_it_was_started(trained, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["train", *SMALL, "--lr", "0.5", "--out", str(trained), "--resume"])
+    assert stopped.value.code == 2 and "lr was 0.004, now 0.5" in capsys.readouterr().err
+    command.main(["train", *SMALL, "--out", str(tmp_path / "new"), "--resume"])
+    assert "there is nothing to resume" in capsys.readouterr().out
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        command.main(["train", *SMALL, "--out", str(tmp_path / "file")])
+    assert "is a file, expected a folder" in capsys.readouterr().err
+
+
+def test_a_run_by_the_clock_has_no_number_of_steps(tmp_path, capsys):
+    command.main(["train", *SMALL[:-2], "--minutes", "0.02", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "seconds passed" in printed and len((tmp_path / "history.csv").read_text().splitlines()) > 3
+
+
+def test_a_checkpoint_can_write_too(trained, capsys):
+    command.main(["generate", str(trained / "checkpoint.safetensors"), "--length", "5", "--seed", "0"])
+    assert capsys.readouterr().out
+
+
+def test_ctrl_c_is_one_line(trained, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "write", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["generate", str(trained)])
+    assert stopped.value.code == 130 and capsys.readouterr().err == "\ninterrupted\n"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -16,7 +19,8 @@ import tinygrad_rnn as tg
 from . import data, drawing, files, nn, optim, train
 from .errors import TinygradError
 
-MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
+MODEL, CHECKPOINT, RUN = "model.safetensors", "checkpoint.safetensors", "run.json"
+STEPS = 1800
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,6 +41,12 @@ def _positive(kind: Any) -> Any:
         return value
 
     return convert
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
 
 
 def _fraction(text: str) -> float:
@@ -81,9 +91,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--batch", type=_positive(int), default=32, metavar="N", help="places of the text that are read side by side")
     one.add_argument("--lr", type=_positive(float), default=4e-3, metavar="X", help="the learning rate of Adam at its highest")
     one.add_argument("--clip", type=_positive(float), default=1.0, metavar="X", help="the largest norm that gradients may have")
-    one.add_argument("--steps", type=_positive(int), default=1800, metavar="N", help="updates of the weights at most")
-    one.add_argument("--minutes", type=_positive(float), default=None, metavar="X", help="time for training at most")
-    one.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights and of the order of the data: the same seed, the same model")
+    one.add_argument("--steps", type=_positive(int), default=argparse.SUPPRESS, metavar="N", help=f"updates of the weights (default: {STEPS}, or as many as --minutes allow)")
+    one.add_argument("--minutes", type=_positive(float), default=argparse.SUPPRESS, metavar="X", help="time for training at most")
+    one.add_argument("--encoding", default="utf-8", metavar="NAME", help="of the text")
+    one.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the weights and of the order of the data: the same seed, the same model")
     one.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
     one.set_defaults(run=run_train)
 
@@ -93,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--length", type=_positive(int), default=600, metavar="N", help="characters to write")
     two.add_argument("--temperature", type=_temperature, default=0.8, metavar="X", help="0 always takes the likeliest character, 1 draws as the model believes, more is wilder")
     two.add_argument("--top-k", type=_positive(int), default=None, metavar="N", help="draw among the N likeliest characters alone")
-    two.add_argument("--seed", type=int, default=None, metavar="N", help="the same seed, the same text")
+    two.add_argument("--seed", type=_seed, default=None, metavar="N", help="the same seed, the same text")
     two.set_defaults(run=run_generate)
 
     three = commands.add_parser("graph", formatter_class=numbers, help="draw a model, unrolled", description="Draw the network unrolled over a few steps.")
@@ -114,15 +125,47 @@ def language_loss(model: Any, batch: Any, state: Any) -> tuple[tg.Tensor, Any]:
     return nn.functional.cross_entropy(logits, batch.targets, axis=-1), state
 
 
+def started(options: argparse.Namespace, text: str, vocabulary: data.Vocabulary) -> None:
+    """Note in the folder how the run was started; one that is resumed must be the same."""
+    if os.path.exists(options.out) and not os.path.isdir(options.out):
+        raise ValueError(f"--out {options.out} is a file, expected a folder")
+    os.makedirs(options.out, exist_ok=True)
+    settings = {name: value for name, value in vars(options).items() if name not in ("run", "command", "out", "resume", "minutes", "file", "encoding")}
+    settings["text"] = hashlib.sha256(text.encode()).hexdigest()
+    path = os.path.join(options.out, RUN)
+    if options.resume and os.path.exists(os.path.join(options.out, CHECKPOINT)) and os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            before = json.load(file)["settings"]
+        other = [f"{name} was {before.get(name)!r}, now {settings.get(name)!r}" for name in sorted({*before, *settings}) if before.get(name) != settings.get(name)]
+        if other:
+            raise ValueError(f"--resume: the run in {options.out} was started otherwise ({'; '.join(other)}); resume it as it was, or take another --out")
+    elif options.resume:
+        print(f"there is nothing to resume in {options.out}: the run begins")
+    files.atomic_write(path, json.dumps({"settings": settings, "vocabulary": vocabulary.to_json()}).encode())
+
+
+class Annealing:
+    """The learning rate's way down by the clock, where there is no number of steps to go by."""
+
+    def __init__(self, seconds: float, lr: float) -> None:
+        self.seconds, self.lr, self.begin = seconds, lr, time.monotonic()
+
+    def __call__(self, progress: train.Progress) -> None:
+        done = min(1.0, (time.monotonic() - self.begin) / self.seconds)
+        warm = min(1.0, progress.row["step"] / 50)
+        for group in progress.optimizer.param_groups:
+            group["lr"] = self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
 def run_train(options: argparse.Namespace) -> None:
-    text = data.reference_text() if options.file is None else data.read_text(options.file)
+    text = data.reference_text() if options.file is None else data.read_text(options.file, encoding=options.encoding)
     vocabulary = data.Vocabulary.from_text(text)
     ids = vocabulary.encode(text)
     learn, check, held_out = data.split(ids)
     needed = 2 * (options.window * options.batch + 1)
     if len(learn) < needed:
         raise ValueError(f"the text is too short: {len(text):,} characters, of which {len(learn):,} to learn from; --window {options.window} --batch {options.batch} needs {needed:,}")
-    os.makedirs(options.out, exist_ok=True)
+    started(options, text, vocabulary)
     source = np.random.default_rng(options.seed)
     model = nn.LanguageModel(len(vocabulary), options.hidden, embedding_dim=options.embedding, cell=options.cell, num_layers=options.layers, dropout=options.dropout, rng=source)
     batches = data.windows(learn, options.window, options.batch, rng=source)
@@ -135,20 +178,28 @@ def run_train(options: argparse.Namespace) -> None:
     print(f"{what}: {len(text):,} characters, {len(vocabulary)} different ones")
     print(f"{options.cell.upper()}, {options.hidden} units, {model.num_parameters():,} parameters; writing to {options.out}", flush=True)
     optimizer = optim.Adam(model.parameters(), options.lr)
-    schedule = optim.LinearWarmupLR(optimizer, min(50, max(1, options.steps // 4)), after=optim.CosineAnnealingLR(optimizer, max(1, options.steps), eta_min=options.lr / 50))
-    history = train.fit(
-        model, batches, language_loss, optimizer, steps=options.steps, seconds=None if options.minutes is None else 60 * options.minutes, clip=options.clip,
-        validate=lambda _: measured(check), validate_every=max(1, min(len(batches), options.steps // 4)), patience=3, schedule=schedule,
-        checkpoint=os.path.join(options.out, CHECKPOINT), resume=options.resume,
-    )  # fmt: skip
+    minutes = getattr(options, "minutes", None)
+    steps = getattr(options, "steps", STEPS if minutes is None else None)
+    schedule: Any = None
+    callbacks: list[Any] = []
+    if steps is None:
+        callbacks.append(Annealing(60 * minutes, options.lr))  # type: ignore[operator]
+    else:
+        schedule = optim.LinearWarmupLR(optimizer, min(50, max(1, steps // 4)), after=optim.CosineAnnealingLR(optimizer, steps, eta_min=options.lr / 50))
+    with np.errstate(all="ignore"):
+        history = train.fit(
+            model, batches, language_loss, optimizer, steps=steps, seconds=None if minutes is None else 60 * minutes, clip=options.clip,
+            validate=lambda _: measured(check), validate_every=len(batches) if steps is None else max(1, min(len(batches), steps // 4)), patience=3, schedule=schedule,
+            callbacks=callbacks, checkpoint=os.path.join(options.out, CHECKPOINT), checkpoint_every=100, resume=options.resume,
+        )  # fmt: skip
     bits = measured(held_out) / math.log(2)
+    facts = {"vocabulary": vocabulary.to_json(), "text": what, "bits": bits, "steps": len(history), "seed": options.seed}
+    nn.save_model(os.path.join(options.out, MODEL), model, facts)
     print(f"\n{history}\n\nbits a character on the last tenth of the text, which nothing was learnt from:")
     print(f"  {options.cell.upper():24s} {bits:.3f}")
     known = np.concatenate([learn, check])
     for order in (4, 6):
         print(f"  {f'{order}-gram (Witten-Bell)':24s} {data.WittenBell(order, len(vocabulary)).fit(known).bits(held_out):.3f}")
-    facts = {"vocabulary": vocabulary.to_json(), "text": what, "bits": bits, "steps": len(history), "seed": options.seed}
-    nn.save_model(os.path.join(options.out, MODEL), model, facts)
     history.save(os.path.join(options.out, "history.csv"))
     left = [MODEL, "history.csv"]
     try:
@@ -196,6 +247,10 @@ def read_model(path: str) -> tuple[Any, data.Vocabulary | None, dict[str, Any]]:
         path = os.path.join(path, MODEL)
     model = nn.load_model(path)
     facts = dict(files.load(path).metadata)
+    beside = os.path.join(os.path.dirname(path), RUN)
+    if "vocabulary" not in facts and os.path.exists(beside):
+        with open(beside, encoding="utf-8") as file:
+            facts["vocabulary"] = json.load(file)["vocabulary"]
     return model, data.Vocabulary.from_json(facts["vocabulary"]) if "vocabulary" in facts else None, facts
 
 
@@ -244,8 +299,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         options.run(options)
-    except (TinygradError, ValueError, OSError) as error:
-        text = " ".join(str(error).split())
+    except BrokenPipeError:
+        # Who read the output has seen enough of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except (TinygradError, ValueError, OSError, MemoryError) as error:
+        text = " ".join(str(error).split()) or "there is not enough memory"
         sys.exit(_fail(f"python -m tinygrad_rnn {options.command}: error: {text}"))
 
 

@@ -1,7 +1,7 @@
 """Modules, layers and recurrent networks, with PyTorch's names, arguments and ``state_dict`` layout."""
 
 from . import functional, init
-from .layers import AvgPool2d, Conv2d, Dropout, Embedding, Flatten, LayerNorm, Linear, MaxPool2d, ReLU, Sigmoid, Softmax, Tanh
+from .layers import AvgPool2d, Conv2d, Dropout, Embedding, Flatten, Identity, LayerNorm, Linear, MaxPool2d, ReLU, Sigmoid, Softmax, Tanh
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss
 from .module import Module, ModuleList, Parameter, Sequential
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
@@ -23,6 +23,7 @@ __all__ = [
     "Flatten",
     "GRUCell",
     "HuberLoss",
+    "Identity",
     "L1Loss",
     "LSTMCell",
     "LanguageModel",

@@ -16,7 +16,18 @@ from ..core.primitive import primitive
 from ..core.tape import Array
 from ..core.tensor import Tensor, is_tensor, tensor, wrap
 from ..errors import DtypeError, NotDifferentiableError, OutOfRangeError, ShapeError
+from ..ops.convolution import avg_pool2d as avg_pool2d
+from ..ops.convolution import conv2d as conv2d
+from ..ops.convolution import max_pool2d as max_pool2d
 from ..ops.elementwise import absolute, clip, sigmoid, softplus, square, where
+from ..ops.elementwise import elu as elu
+from ..ops.elementwise import gelu as gelu
+from ..ops.elementwise import leaky_relu as leaky_relu
+from ..ops.elementwise import relu as relu
+from ..ops.elementwise import silu as silu
+from ..ops.elementwise import tanh as tanh
+from ..ops.indexing import embedding as embedding
+from ..ops.indexing import one_hot as one_hot
 from ..ops.indexing import take_along_axis
 from ..ops.reduction import log_softmax, mean, softmax
 from ..ops.reduction import sum as total_of

@@ -163,7 +163,7 @@ class AvgPool2d(Module):
     (1, 1, 2, 2)
     """
 
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True) -> None:
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, *, count_include_pad: bool = True) -> None:
         self.kernel_size, self.stride, self.padding, self.count_include_pad = kernel_size, stride, padding, count_include_pad
 
     def forward(self, x: Any) -> Any:
@@ -253,6 +253,19 @@ class LayerNorm(Module):
             same_dtype("input", x, self.weight)
             y = y * self.weight
         return y if self.bias is None else y + self.bias
+
+
+class Identity(Module):
+    """Its input.
+
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn import nn
+    >>> nn.Identity()(tg.tensor([1.0]))
+    tensor([1.], float32)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return x
 
 
 class ReLU(Module):

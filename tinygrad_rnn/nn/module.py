@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, cast
 
@@ -192,6 +192,12 @@ class Module:
     def num_parameters(self, trainable: bool = False) -> int:
         """How many numbers the parameters hold, shared ones once; only those that require grad on request."""
         return sum(p.size for p in self.parameters() if p.requires_grad or not trainable)
+
+    def apply(self, function: Callable[[Module], Any]) -> Any:
+        """Call a function on every module below this one, and then on it. Returns the module."""
+        for module in reversed(self.modules()):
+            function(module)
+        return self
 
     def train(self, mode: bool = True) -> Any:
         """Training mode here and below: dropout drops. Returns the module."""

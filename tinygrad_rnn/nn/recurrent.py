@@ -327,7 +327,7 @@ class Recurrent(Module):
             elif hasattr(cell, "hidden_size"):
                 states.append(wrap(np.zeros((batch, cell.hidden_size), dtype or settings.dtype)))
             else:
-                raise ShapeError(f"{type(self).__name__}: give the first state, or the cell a method initial_state((batch,)) or an attribute hidden_size")
+                raise ShapeError("give the first state, or the cell a method initial_state((batch,)) or an attribute hidden_size")
         return tree.mapped(lambda *parts: stack(parts), *states)
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> Any:

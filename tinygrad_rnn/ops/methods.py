@@ -246,7 +246,7 @@ def _around(a: Any, decimals: int = 0, out: None = None) -> Any:
 for _name in (
     "argmax argmin argsort argwhere argpartition nanargmax nanargmin nonzero flatnonzero count_nonzero searchsorted digitize any all shape ndim size isclose allclose "
     "array_equal array_equiv iscomplexobj isrealobj iscomplex isreal isposinf isneginf zeros_like ones_like empty_like result_type can_cast min_scalar_type common_type "
-    "may_share_memory shares_memory array_repr array_str array2string lexsort isin in1d bincount histogram histogram_bin_edges fix round around rint unique_counts"
+    "may_share_memory shares_memory array_repr array_str array2string lexsort isin in1d bincount fix round around rint"
 ).split():
     if hasattr(np, _name):
         UNTRACKED[getattr(np, _name)] = getattr(np, _name)
