@@ -5,6 +5,11 @@ A step is embedding, LSTM, output layer, loss, backward pass, clipping and Adam.
 
 from __future__ import annotations
 
+import os
+
+# Threads that wait for their next work by spinning would slow down whatever is measured next.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import contextlib
 import statistics
 import time

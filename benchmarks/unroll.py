@@ -6,6 +6,11 @@ the better of PyTorch's times on one and on two threads. The products alone, at 
 
 from __future__ import annotations
 
+import os
+
+# Threads that wait for their next work by spinning would slow down whatever is measured next.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import statistics
 import time
 from collections.abc import Callable

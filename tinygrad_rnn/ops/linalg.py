@@ -27,8 +27,12 @@ def matmul(x: Array, y: Array) -> Any:
     >>> tg.matmul(tg.tensor([[1.0, 2.0]]), tg.tensor([[3.0], [4.0]]))
     tensor([[11.]], float32)
     """
-    if type(x) is np.ndarray and type(y) is np.ndarray and x.ndim == 2 == y.ndim:
-        return x.dot(y)
+    if type(x) is np.ndarray and type(y) is np.ndarray and y.ndim == 2:
+        if x.ndim == 2:
+            return x.dot(y)
+        if x.ndim > 2 and x.shape[-1] == y.shape[0]:
+            # One product of all rows is faster than one a matrix.
+            return _rows(x).dot(y).reshape((*x.shape[:-1], y.shape[1]))
     return np.matmul(x, y)
 
 
@@ -45,6 +49,8 @@ def matmul_x(g: Array, x_shape: tuple[int, ...], y: Array) -> Array:
 
 @matmul.rule
 def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
+    if len(y_shape) == 2 and x.ndim > 2:
+        x, g = _rows(x), _rows(g)
     if len(y_shape) == 2 and x.ndim <= 2:
         if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype == x.dtype:
             return Product((x, g) if x.ndim == 2 else (x[None], g[None]))
@@ -55,6 +61,11 @@ def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
     if len(y_shape) == 1:
         return _sum_to(matmul(x.swapaxes(-1, -2), g.reshape(*g.shape, 1)).reshape(*x.shape[:-2], y_shape[0]), y_shape)
     return _sum_to(matmul(x.swapaxes(-1, -2), g), y_shape)
+
+
+def _rows(x: Array) -> Array:
+    """All rows of a stack of matrices as one matrix."""
+    return x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -251,7 +252,10 @@ class Backward:
         return assembled
 
     def _final(self, instruction: Instruction) -> Any:
-        """A function that gives the instruction's result summed over all steps, where there is a better way than to sum."""
+        """A function that gives the instruction's result summed over all steps, where there is a better way than to sum.
+
+        ``flipped`` asks for it in Fortran's order: of the transpose of a weight, so that the weight's own gradient is C-contiguous.
+        """
         op, arguments, result = instruction
         if result in self.parts:
             return None
@@ -260,15 +264,15 @@ class Backward:
         program = self.program
         if op.name == "matmul" and all(len(program.shape(a.index)) == 2 for a in arguments):
 
-            def product(x: np.ndarray, g: np.ndarray, steps: int) -> np.ndarray:
-                rows = x.transpose(1, 0, 2).reshape(x.shape[1], steps * x.shape[2])
-                return np.asarray(rows.dot(g.reshape(steps * g.shape[1], g.shape[2])))
+            def product(x: np.ndarray, g: np.ndarray, steps: int, flipped: bool) -> np.ndarray:
+                rows, columns = x.transpose(1, 0, 2).reshape(x.shape[1], steps * x.shape[2]), g.reshape(steps * g.shape[1], g.shape[2])
+                return np.asarray(columns.T.dot(rows.T).T if flipped else rows.dot(columns))
 
             return product
         if op.name == "scatter" and len(program.shape(result)):
             shape = program.shape(result)
 
-            def scattered(values: np.ndarray, index: np.ndarray, steps: int) -> np.ndarray:
+            def scattered(values: np.ndarray, index: np.ndarray, steps: int, flipped: bool) -> np.ndarray:
                 total = np.zeros(shape, values.dtype)
                 add_at(total, index, values)
                 return total
@@ -279,7 +283,7 @@ class Backward:
             axis = static(instruction, "axis")
             axes = (axis,) if isinstance(axis, int) else axis
             if len(source) == 2 and axes == (0,):
-                return lambda a, steps: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(a.shape[0] * a.shape[1], a.shape[2])).reshape(program.shape(result))
+                return lambda a, steps, flipped: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(a.shape[0] * a.shape[1], a.shape[2])).reshape(program.shape(result))
         return None
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], outer: list[np.ndarray], cotangents: list[np.ndarray | None], pool: Pool) -> list[Any]:
@@ -328,13 +332,15 @@ class Backward:
         self.loop.run(steps, not reverse, arrays, value, buffers)
         after = True
         summed: dict[int, np.ndarray] = {}
+        weights = zip(self.places[self.x + self.state :], outer, strict=False)
+        flipped = {p.index for p, o in weights if isinstance(p, Value) and o.flags.f_contiguous and not o.flags.c_contiguous}
         for instruction in self.instructions:
             index = instruction.result
             if self.phase[index] != DEFERRED:
                 continue
             final = self._final(instruction) if index in self.finals else None
             if final is not None:
-                summed[index] = run_batched(instruction, final, value, steps, program.dtype(index))
+                summed[index] = run_batched(instruction, functools.partial(final, flipped=index in flipped), value, steps, program.dtype(index))
             else:
                 arrays[index] = run_batched(instruction, self.batched[index], value, steps, program.dtype(index))
         gradients: list[Any] = []
