@@ -103,6 +103,8 @@ class Loop:
         """Values with an array a step."""
         self.instructions = instructions
         self.aliases: dict[int, tuple[int, Callable[[np.ndarray, bool], np.ndarray]]] = {}
+        self.factors: set[str] = set()
+        """Second operands of matrix products: with the same matrix at every step, one copy makes all of them faster."""
         self.written: set[int] = set()
         """Aliases that are written as part of what they are a view of."""
         self.lines: list[str] = []
@@ -259,6 +261,7 @@ class Loop:
             one = self._scalar(1.0, result) if op.name == "sigmoid" else ""
             self.lines += [line.format(*names, out=out, one=one) for line in _WRITERS[op.name]]
         elif op.name == "matmul" and all(len(self._shape(a)) == 2 and self._dtype(a) == self.program.dtype(result) for a in arguments):
+            self.factors.add(names[1])
             self.lines.append(f"{'dot' if self._solid(result) else 'matmul'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
@@ -323,6 +326,10 @@ class Loop:
             return arrays[index] if index in arrays else buffers[self.scratch[index]]
 
         def bound(word: str) -> Any:
+            value = found(word)
+            return np.ascontiguousarray(value) if word in self.factors and word not in self.each else value
+
+        def found(word: str) -> Any:
             if word in self.broadcast:
                 argument, shape = self.broadcast[word]
                 return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else resolve(argument.index), shape))
