@@ -375,7 +375,8 @@ class EncoderDecoder(Module):
         keys, state = self.encoder(self._dropped(self.encoder_embedding(ids)), lengths=source_lengths)
         if self.bridge:
             bridges = iter(self.bridge)
-            state = tree.mapped(lambda s: tanh(next(bridges)(concatenate([s[0::2], s[1::2]], axis=-1))), state)
+            # Linear: a tanh here learns worse, and a cell state is not bounded by one.
+            state = tree.mapped(lambda s: next(bridges)(concatenate([s[0::2], s[1::2]], axis=-1)), state)
         return keys, state
 
     def decode(self, ids: Any, state: Any, keys: Tensor, source_lengths: Any = None) -> tuple[Tensor, Any, Tensor | None]:
