@@ -463,7 +463,7 @@ class _Run:
         self.skip = 0 if state["data"] is not None else state["index"]
         self.history.rows = state["history"]
         leaves = iter([wrap(np.array(leaf)) for leaf in state["carried"]["leaves"]])
-        self.loss.state = _as_structured(state["carried"]["structure"], leaves)
+        self.loss.state = tree.like(state["carried"]["structure"], leaves)
         self.best = None if state["best"] is None else {name: np.array(value) for name, value in state["best"].items()}
         for generator, drawn in zip(generators, state["generators"], strict=True):
             generator.bit_generator.state = drawn
@@ -473,12 +473,6 @@ def _weights(model: Any) -> dict[str, Tensor]:
     if not hasattr(model, "state_dict"):
         raise DtypeError(f"fit: checkpoints and validation need a model with a state_dict, got {type(model).__name__}")
     return model.state_dict()  # type: ignore[no-any-return]
-
-
-def _as_structured(structure: Any, leaves: Iterator[Any]) -> Any:
-    if isinstance(structure, list | tuple):
-        return tuple(_as_structured(part, leaves) for part in structure)
-    return None if structure == "None" else next(leaves)
 
 
 def _without_arrays(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

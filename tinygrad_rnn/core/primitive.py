@@ -592,11 +592,10 @@ class _Manual:
     """The op of a record whose pullback is a function made at run time."""
 
     saved_names = ("backward",)
-    static_names = ()
     sequence = None
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, static_names: tuple[str, ...]) -> None:
+        self.name, self.static_names = name, static_names
 
     def operand_name(self, position: int) -> str:
         return f"argument {position}"
@@ -610,14 +609,16 @@ class _Manual:
         return [gi if p is not None else None for p, gi in zip(parents, gradients, strict=True)]
 
 
-def manual(name: str, out: np.ndarray, nodes: tuple[Record | None, ...], backward: Callable[[Array], list[Any]], operands: list[Any] | None = None) -> Tensor:
-    """A tensor on a record whose gradient for each of ``nodes`` comes from ``backward(g)``."""
+def manual(
+    name: str, out: np.ndarray, nodes: tuple[Record | None, ...], backward: Callable[[Any], list[Any]], operands: list[Any] | None = None, **static: Any
+) -> Tensor:
+    """A tensor on a record whose gradient for each of ``nodes`` comes from ``backward(g)``; listings show ``static``."""
     record = Record()
-    record.op = cast(Primitive, _Manual(name))
+    record.op = cast(Primitive, _Manual(name, tuple(static)))
     record.parents = nodes
     record.constants = None if operands is None else tuple(None if n is not None else describe(a) for n, a in zip(nodes, operands, strict=True))
     record.saved = (backward,)
-    record.static = ()
+    record.static = tuple(static.values())
     record.shape, record.dtype, record.state, record.index = out.shape, out.dtype, current(), next_index()
     return wrap(out, record)
 

@@ -51,6 +51,13 @@ def symbols(what: str, x: Any, ndim: int = 2) -> np.ndarray:
     return ids
 
 
+def within(what: str, ids: np.ndarray, lengths: Any) -> np.ndarray:
+    """Symbols (time, batch) with 0 behind each sequence's end: what stands there need not be a symbol."""
+    if lengths is None:
+        return ids
+    return np.where(np.arange(len(ids))[:, None] < checked_lengths(what, lengths, *ids.shape), ids, 0)
+
+
 class _Reader(Module):
     """What the classifier and the tagger have in common: symbols or features into a recurrent network."""
 
@@ -84,11 +91,7 @@ class _Reader(Module):
 
     def _read(self, x: Any, lengths: Any) -> tuple[Tensor, Any]:
         if self.embedding is not None:
-            ids = symbols("input", x)
-            if lengths is not None:
-                # What stands behind a sequence's end need not be a symbol.
-                ids = np.where(np.arange(len(ids))[:, None] < checked_lengths("lengths", lengths, *ids.shape), ids, 0)
-            x = self.embedding(ids)
+            x = self.embedding(within("lengths", symbols("input", x), lengths))
         elif np.ndim(x) != 3:
             raise ShapeError(f"input has shape {np.shape(x)}, expected (time, batch, input_size={self.rnn.input_size})")
         output, state = self.rnn(x, lengths=lengths)
@@ -369,9 +372,7 @@ class EncoderDecoder(Module):
 
     def encode(self, source: Any, source_lengths: Any = None) -> tuple[Tensor, Any]:
         """The encoder's outputs, (source time, batch, directions * hidden_size), and the state that the decoder starts from."""
-        ids = symbols("source", source)
-        if source_lengths is not None:
-            ids = np.where(np.arange(len(ids))[:, None] < checked_lengths("source_lengths", source_lengths, *ids.shape), ids, 0)
+        ids = within("source_lengths", symbols("source", source), source_lengths)
         keys, state = self.encoder(self._dropped(self.encoder_embedding(ids)), lengths=source_lengths)
         if self.bridge:
             bridges = iter(self.bridge)

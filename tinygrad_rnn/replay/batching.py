@@ -31,6 +31,22 @@ def basic(index: Any) -> bool:
     return all(part is None or part is Ellipsis or isinstance(part, slice | int) for part in parts)
 
 
+def is_view(instruction: Instruction) -> bool:
+    """Whether the result can be a view of the operand's memory, a varying one."""
+    return (
+        instruction.op.name in VIEWS
+        and isinstance(instruction.arguments[0], Value)
+        and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
+    )
+
+
+def view_of(instruction: Instruction, program: Program) -> Batched:
+    """The function of a view, for all steps."""
+    function = batched(instruction, program, (True, *[False] * (len(instruction.arguments) - 1)))
+    assert function is not None
+    return function
+
+
 def static(instruction: Instruction, name: str) -> Any:
     """The value of a static argument."""
     argument = instruction.arguments[instruction.op.parameters.index(name)]
@@ -84,7 +100,7 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
         return _matmul(program, arguments, varies)
     if len(dynamic) != 1 and name not in ("embedding", "scatter"):
         return None
-    ndim = len(_shape(program, arguments[dynamic[0]]))
+    ndim = program.at(arguments[dynamic[0]]).ndim
     if name == "embedding":
         if [k for k, v in enumerate(varies) if v] != [0]:
             return None
@@ -118,12 +134,8 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
     return None
 
 
-def _shape(program: Program, argument: Any) -> tuple[int, ...]:
-    return program.shape(argument.index) if isinstance(argument, Value) else program.outer[argument.index].shape
-
-
 def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ...]) -> Batched | None:
-    first, second = len(_shape(program, arguments[0])), len(_shape(program, arguments[1]))
+    first, second = program.at(arguments[0]).ndim, program.at(arguments[1]).ndim
     if varies == (True, False) and second == 2 and first in (1, 2):
         return lambda x, y, steps: x.reshape((math.prod(x.shape[:-1]), x.shape[-1])).dot(y).reshape((*x.shape[:-1], y.shape[1]))
     if first == second == 2:
@@ -140,7 +152,7 @@ def _sequence(instruction: Instruction, program: Program, varies: tuple[bool, ..
     shape = program.shape(instruction.result)
     shifted = int(axis) % len(shape) + 1
     join = np.concatenate if op.name == "concatenate" else np.stack
-    shapes = [_shape(program, part) for part in parts]
+    shapes = [program.at(part).shape for part in parts]
 
     def joined(*arrays: np.ndarray, steps: int) -> np.ndarray:
         fitted = [np.broadcast_to(a, (steps, *s)) for a, s in zip(arrays, shapes, strict=True)]

@@ -8,14 +8,14 @@ weights and inputs is *deferred*: it runs for all steps at once after the loop.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .batching import VIEWS, Batched, basic, batched, behind, elementwise, static
-from .program import Constant, Instruction, Outer, Program, Unreplayable, Value
+from .batching import Batched, basic, batched, behind, elementwise, is_view, static, view_of
+from .program import Constant, Instruction, Outer, Program, Value
 
 ONCE, HOISTED, LOOP, DEFERRED = "once", "hoisted", "loop", "deferred"
 
@@ -33,6 +33,29 @@ def flat(instruction: Instruction) -> list[Any]:
     return [part for argument in instruction.arguments for part in operands(argument)]
 
 
+def uses_of(instructions: Iterable[Instruction]) -> Counter[int]:
+    """How often each value is read."""
+    return Counter(part.index for instruction in instructions for part in flat(instruction) if isinstance(part, Value))
+
+
+def needed_for(instructions: list[Instruction], wanted: Iterable[int]) -> list[Instruction]:
+    """The instructions that the wanted values depend on."""
+    made = {i.result: i for i in instructions}
+    needed: set[int] = set()
+    pending = list(wanted)
+    while pending:
+        index = pending.pop()
+        if index in made and index not in needed:
+            needed.add(index)
+            pending += [p.index for p in flat(made[index]) if isinstance(p, Value)]
+    return [i for i in instructions if i.result in needed]
+
+
+def varying(instruction: Instruction, moves: Callable[[int], bool]) -> tuple[bool, ...]:
+    """Which arguments differ from step to step, where ``moves`` says it of a value."""
+    return tuple(any(isinstance(part, Value) and moves(part.index) for part in operands(argument)) for argument in instruction.arguments)
+
+
 class Assembly:
     """Sums of scattered slices that do not overlap: their terms can be written straight into the sum."""
 
@@ -44,11 +67,7 @@ class Assembly:
 def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], dict[int, Assembly]]:
     """The program with every sum of disjoint slices as one instruction, its assembly by its result."""
     made = {i.result: i for i in program.instructions}
-    uses: dict[int, int] = defaultdict(int)
-    for instruction in program.instructions:
-        for part in flat(instruction):
-            if isinstance(part, Value):
-                uses[part.index] += 1
+    uses = uses_of(program.instructions)
     found: dict[int, Assembly] = {}
     gone: set[int] = set()
 
@@ -127,13 +146,9 @@ class Loop:
         ``fixed`` are values that live in arrays of the caller, ``late`` those that are read after the last instruction.
         """
         made = {i.result: i for i in self.instructions}
-        uses: dict[int, int] = defaultdict(int)
+        uses = uses_of(self.instructions)
         for instruction in self.instructions:
-            for part in flat(instruction):
-                if isinstance(part, Value):
-                    uses[part.index] += 1
-        for instruction in self.instructions:
-            self._alias(instruction, made)
+            self._alias(instruction)
         self._place_parts(made, uses, fixed)
         last: dict[int, int] = {}
         for k, instruction in enumerate(self.instructions):
@@ -174,28 +189,18 @@ class Loop:
         """Values that are zero in part: what was zeroed before the loop must stay so, and is never another value's memory."""
         return {index for index, assembly in self.parts.items() if not assembly.whole}
 
-    def _alias(self, instruction: Instruction, made: dict[int, Instruction]) -> None:
+    def _alias(self, instruction: Instruction) -> None:
         """A view of memory that stays where it is needs no instruction."""
-        op, arguments, result = instruction
-        if op.name not in VIEWS or not isinstance(arguments[0], Value) or result in self.stacked:
+        if not is_view(instruction) or instruction.result in self.stacked:
             return
-        if op.name == "getitem" and not basic(static(instruction, "index")):
-            return
-        whole = arguments[0].index
-        view = self._view(instruction)
-        probe = view(np.empty(self.program.shape(whole)), False)
-        if op.name == "reshape" and (whole in self.aliases or probe.base is None):
-            return
-        self.aliases[result] = (whole, view)
-
-    def _view(self, instruction: Instruction) -> Callable[[np.ndarray, bool], np.ndarray]:
-        function = batched(instruction, self.program, tuple([True] + [False] * (len(instruction.arguments) - 1)))
-        assert function is not None
+        whole, function = instruction.arguments[0].index, view_of(instruction, self.program)
 
         def view(array: np.ndarray, time: bool) -> np.ndarray:
             return function(array, steps=len(array)) if time else function(array[None], steps=1)[0]
 
-        return view
+        if instruction.op.name == "reshape" and (whole in self.aliases or view(np.empty(self.program.shape(whole)), False).base is None):
+            return
+        self.aliases[instruction.result] = (whole, view)
 
     def _place_parts(self, made: dict[int, Instruction], uses: dict[int, int], fixed: set[int]) -> None:
         """Where a sum's or a concatenation's parts can be written straight into it, they are views of it."""
@@ -206,7 +211,7 @@ class Loop:
             elif instruction.op.name == "concatenate":
                 parts, start, axis = [], 0, int(static(instruction, "axis")) % len(self.program.shape(result))
                 for part in instruction.arguments[instruction.op.parameters.index(instruction.op.sequence)]:
-                    shape = self.program.shape(part.index) if isinstance(part, Value) else self.program.outer[part.index].shape
+                    shape = self.program.at(part).shape
                     parts.append((part, (*[slice(None)] * axis, slice(start, start + shape[axis]))))
                     start += shape[axis]
                 self.parts[result] = Assembly(parts, True)
@@ -217,7 +222,7 @@ class Loop:
                 producer = made.get(part.index) if isinstance(part, Value) else None
                 if producer is None or uses[part.index] != 1 or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
                     continue
-                if part.index in self.parts or not (isinstance(producer.op.forward, np.ufunc) or producer.op.name in _WRITERS):
+                if part.index in self.parts or not (isinstance(producer.op.forward, np.ufunc) or producer.op.name == "matmul" or producer.op.name in _WRITERS):
                     continue
                 seen.add(part.index)
                 self.written.add(part.index)
@@ -257,12 +262,12 @@ class Loop:
             # These two refuse a third argument that is not named.
             place = f"out={out}" if op.forward in (np.maximum, np.minimum) else out
             self.lines.append(f"u_{op.name}({', '.join(names)}, {place})")
-        elif op.name in _WRITERS and op.name != "matmul" and (op.name != "where" or self._dtype(arguments[0]) == np.bool_):
+        elif op.name in _WRITERS and (op.name != "where" or _dtype(self.program, arguments[0]) == np.bool_):
             one = self._scalar(1.0, result) if op.name == "sigmoid" else ""
             self.lines += [line.format(*names, out=out, one=one) for line in _WRITERS[op.name]]
-        elif op.name == "matmul" and all(len(self._shape(a)) == 2 and self._dtype(a) == self.program.dtype(result) for a in arguments):
+        elif op.name == "matmul" and all(self.program.at(a).ndim == 2 and self.program.at(a).dtype == self.program.dtype(result) for a in arguments):
             self.factors.add(names[1])
-            self.lines.append(f"{'dot' if self._solid(result) else 'matmul'}({', '.join(names)}, {out})")
+            self.lines.append(f"{'matmul' if result in self.aliases else 'dot'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
             self.names[function] = _caller(instruction)
@@ -281,31 +286,19 @@ class Loop:
             return self._scalar(float(argument.value), result)
         constant = isinstance(argument, Outer) or (isinstance(argument, Value) and argument.index in self.constant)
         shape = self.program.shape(result)
-        if constant and self._shape(argument) != shape and 0 < math.prod(shape) <= _SMALL:
+        if constant and self.program.at(argument).shape != shape and 0 < math.prod(shape) <= _SMALL:
             # Rows that repeat are read row by row; a full copy, in the cache, is read at once.
             self.broadcast[f"b{name}"] = (argument, shape)
             return f"b{name}"
         return name
 
-    def _dtype(self, argument: Any) -> Any:
-        if isinstance(argument, Constant):
-            return np.asarray(argument.value).dtype
-        return self.program.dtype(argument.index) if isinstance(argument, Value) else self.program.outer[argument.index].dtype
-
-    def _shape(self, argument: Any) -> tuple[int, ...]:
-        return self.program.shape(argument.index) if isinstance(argument, Value) else self.program.outer[argument.index].shape
-
-    def _solid(self, index: int) -> bool:
-        return index not in self.aliases
-
     def compile(self, extra: list[str], first: Sequence[str] = ()) -> None:
         """Make the function: it takes the number of steps, the lists of what is stacked, and the rest by name."""
         body = [*first, *self.lines, *extra]
-        words = {word for line in body for word in _words(line)}
+        words = compile("\n".join(body), "<replayed step>", "exec").co_names
         each = sorted(word for word in words if word[0] in "vp" and self._per_step(word))
         self.each = each
-        held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
-        self.held = [word for word in held if not word[0].isdigit()]
+        self.held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
         head = f"    for {', '.join(each)}{',' if len(each) == 1 else ''} in zip({', '.join(f's_{word}' for word in each)}):" if each else "    for _ in range(steps):"
         self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *self.held])}):", head, *(f"        {line}" for line in body or ["pass"])])
         namespace: dict[str, Any] = dict(_FUNCTIONS)
@@ -354,8 +347,11 @@ _WRITERS: dict[str, list[str]] = {
     "sigmoid": ["negative({0}, {out})", "exp({out}, {out})", "add({out}, {one}, {out})", "divide({one}, {out}, {out})"],
     "relu": ["maximum({0}, 0, out={out})"],
     "where": ["copyto({out}, {2})", "copyto({out}, {1}, where={0})"],
-    "matmul": [],
 }
+
+
+def _dtype(program: Program, argument: Any) -> Any:
+    return np.asarray(argument.value).dtype if isinstance(argument, Constant) else program.at(argument).dtype
 
 
 def _per_step(array: np.ndarray) -> list[np.ndarray]:
@@ -366,18 +362,6 @@ def _per_step(array: np.ndarray) -> list[np.ndarray]:
 def _slice(index: Any) -> Callable[[np.ndarray, bool], np.ndarray]:
     """Reads a part of an array, or of the arrays of all steps."""
     return lambda array, time: array[behind(index) if time else index]
-
-
-def _words(line: str) -> list[str]:
-    word, words = "", []
-    for character in line + " ":
-        if character.isalnum() or character == "_":
-            word += character
-        else:
-            if word and not word[0].isdigit() and word not in ("where", "out", "True", "False", "None") and not (word[0] == "e" and word[1:].isdigit()):
-                words.append(word)
-            word = ""
-    return words
 
 
 def _caller(instruction: Instruction) -> Callable[..., Any]:
@@ -398,22 +382,27 @@ def _caller(instruction: Instruction) -> Callable[..., Any]:
     return call
 
 
-def classify(program: Program, instructions: list[Instruction], varying: set[int], carried: set[int]) -> dict[int, str]:
-    """The phase of every instruction's result: once, hoisted, or in the loop because it depends on what is carried."""
+def classify(program: Program, moving: set[int], carried: set[int]) -> tuple[dict[int, str], dict[int, Batched | None]]:
+    """The phase of every instruction's result: once, hoisted, or in the loop because it depends on what is carried.
+
+    Gives also, for those that could be hoisted, the function that runs them for all steps.
+    """
     phase: dict[int, str] = {}
-    for index in varying:
+    functions: dict[int, Batched | None] = {}
+    for index in moving:
         phase[index] = LOOP if index in carried else HOISTED
-    for instruction in instructions:
+    for instruction in program.instructions:
         parts = flat(instruction)
         phases = {phase.get(p.index, ONCE) if isinstance(p, Value) else ONCE for p in parts}
         if LOOP in phases:
             phase[instruction.result] = LOOP
         elif HOISTED in phases:
-            varies = tuple(any(isinstance(p, Value) and phase.get(p.index, ONCE) == HOISTED for p in operands(a)) for a in instruction.arguments)
-            phase[instruction.result] = HOISTED if batched(instruction, program, varies) is not None else LOOP
+            function = batched(instruction, program, varying(instruction, lambda index: phase.get(index, ONCE) != ONCE))
+            phase[instruction.result] = LOOP if function is None else HOISTED
+            functions[instruction.result] = function
         else:
             phase[instruction.result] = ONCE
-    return phase
+    return phase, functions
 
 
 def run_batched(instruction: Instruction, function: Batched, read: Callable[[Any], np.ndarray], steps: int, dtype: Any) -> np.ndarray:
@@ -433,6 +422,3 @@ def run_once(instruction: Instruction, read: Callable[[Any], np.ndarray], dtype:
     if isinstance(instruction.op.forward, np.ufunc):
         return np.asarray(instruction.op.forward(*given)).astype(dtype, copy=False)
     return np.asarray(_caller(instruction)(*given)).astype(dtype, copy=False)
-
-
-__all__ = ["Unreplayable"]

@@ -63,6 +63,10 @@ class Program:
     def dtype(self, index: int) -> np.dtype[Any]:
         return self.arrays[index].dtype
 
+    def at(self, argument: Value | Outer) -> Any:
+        """What an argument stands for in the recording, or something of its shape and dtype."""
+        return self.arrays[argument.index] if isinstance(argument, Value) else self.outer[argument.index]
+
     def light(self, kept: int) -> Program:
         """The program without the values of the recording, which a plan must not keep alive; outer tensors from ``kept`` on stay."""
         made = Program()

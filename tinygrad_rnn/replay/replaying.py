@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from ..core.primitive import Primitive
+from ..core.primitive import manual
 from ..core.state import State, current, enable_grad, installed, next_index, plain, writes
 from ..core.tape import Record
-from ..core.tensor import Tensor, describe, is_tensor, run_sweep, wrap
+from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.indexing import add_at
 from ..ops.shaping import stack
-from .batching import VIEWS, basic, batched, elementwise, static
-from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, operands, run_batched, run_once
+from .batching import batched, behind, elementwise, is_view, static, view_of
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, needed_for, operands, run_batched, run_once, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
 
 Place = Value | Outer | None
@@ -142,31 +142,19 @@ class Backward:
         wanted = {p.index for p in places if isinstance(p, Value)}
         instructions, parts = assemblies(program, wanted)
         self.parts = parts
-        made = {i.result: i for i in instructions}
-        needed: set[int] = set()
-        stack_ = list(wanted)
-        while stack_:
-            index = stack_.pop()
-            if index in made and index not in needed:
-                needed.add(index)
-                stack_ += [p.index for p in flat(made[index]) if isinstance(p, Value)]
-        instructions = [i for i in instructions if i.result in needed]
+        instructions = needed_for(instructions, wanted)
         self.made = {i.result: i for i in instructions}
-        varying: set[int] = {k for k in range(self.count) if fphase.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
+        moving: set[int] = {k for k in range(self.count) if fphase.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
         phase: dict[int, str] = {}
         for instruction in instructions:
-            moves = any(isinstance(p, Value) and (p.index in varying or phase.get(p.index, ONCE) != ONCE) for p in flat(instruction))
+            moves = any(isinstance(p, Value) and (p.index in moving or phase.get(p.index, ONCE) != ONCE) for p in flat(instruction))
             phase[instruction.result] = DEFERRED if moves else ONCE
-        uses: dict[int, int] = defaultdict(int)
-        for instruction in instructions:
-            for part in flat(instruction):
-                if isinstance(part, Value):
-                    uses[part.index] += 1
-        self.varying, self.phase = varying, phase
+        uses = uses_of(instructions)
+        self.moving, self.phase = moving, phase
         pull = [p.index for p in self.gs if isinstance(p, Value)]
         targets = {p.index for p in places[x + state :] if isinstance(p, Value)}
         others = {p.index for p in places[: x + state] if isinstance(p, Value)}
-        self.finals = {index for index in targets if index in made and not uses[index] and index not in others}
+        self.finals = {index for index in targets if index in self.made and not uses[index] and index not in others}
         self.batched: dict[int, Any] = {}
         while True:
             while pull:
@@ -177,10 +165,7 @@ class Backward:
             for instruction in instructions:
                 result = instruction.result
                 if phase[result] == DEFERRED and not (result in self.finals and self._final(instruction) is not None):
-                    varies = tuple(any(isinstance(p, Value) and self._varies(p.index) for p in operands(a)) for a in instruction.arguments)
-                    function = None if result in parts else batched(instruction, program, varies)
-                    if result in parts:
-                        function = self._assembled(result, parts)
+                    function = self._assembled(result, parts) if result in parts else batched(instruction, program, varying(instruction, self._varies))
                     if function is None:
                         pull.append(result)
                     self.batched[result] = function
@@ -205,7 +190,7 @@ class Backward:
         self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds | set(self.copies.values()), {i.result for i in instructions if phase[i.result] == ONCE})
         self.joined: dict[int, int] = {}
         for instruction in loop:
-            self.loop._alias(instruction, self.made)
+            self.loop._alias(instruction)
         for j, place in enumerate(self.gs):
             seed = self.state_seeds[j]
             if seed is None or not isinstance(place, Value) or place.index not in order or place.index in stacked or place.index in self.loop.aliases or place.index in parts:
@@ -238,7 +223,7 @@ class Backward:
         self.loop.compile(extra + late_extra, [f"copyto(v{copy}, v{seed})" for seed, copy in self.copies.items()])
 
     def _varies(self, index: int) -> bool:
-        return index in self.varying or self.phase.get(index, ONCE) != ONCE
+        return index in self.moving or self.phase.get(index, ONCE) != ONCE
 
     def _assembled(self, result: int, parts: Any) -> Any:
         shape, dtype, pieces = self.program.shape(result), self.program.dtype(result), parts[result].parts
@@ -246,7 +231,7 @@ class Backward:
         def assembled(*arrays: np.ndarray, steps: int) -> np.ndarray:
             total = np.zeros((steps, *shape), dtype)
             for array, (_, index) in zip(arrays, pieces, strict=True):
-                total[(slice(None), *(index if isinstance(index, tuple) else (index,)))] = array
+                total[behind(index)] = array
             return total
 
         return assembled
@@ -369,6 +354,11 @@ class Backward:
         return array.copy() if any(np.shares_memory(array, a) for a in pool_owned.arrays) else array
 
 
+def _seen_through(instruction: Instruction) -> bool:
+    """Whether a value is kept as what it is a view of; a reshaped one may have needed a copy."""
+    return is_view(instruction) and instruction.op.name != "reshape"
+
+
 class Plan:
     """How a recorded step runs for all steps: made once for a program, used at each call that records the same one."""
 
@@ -380,33 +370,25 @@ class Plan:
         count = program.inputs
         drawn = [index for _, index in program.draws]
         self.others = [k for k in range(count) if k >= x + state] + drawn
-        varying = set(range(count)) | set(drawn)
-        self.phase = classify(program, program.instructions, varying, set(range(x, x + state)))
+        self.phase, self.batched = classify(program, set(range(count)) | set(drawn), set(range(x, x + state)))
         self.backward: Backward | None = None
         self.reached = self._reached(program)
         if recording:
             self.backward = self._derived(recorded)
         made = {i.result: i for i in program.instructions}
-        self.made = made
         saved = set() if self.backward is None else set(self.backward.saved)
         self.view_of: dict[int, Instruction] = {}
-        stored: set[int] = set()
+        self.stored: set[int] = set()
+        """What is kept for the backward pass: the memory of the saved values, not the views of it."""
         for index in sorted(saved, reverse=True):
-            while index in made and self.phase[index] == LOOP and self._is_view(made[index]):
+            while index in made and self.phase[index] == LOOP and _seen_through(made[index]):
                 self.view_of[index] = made[index]
                 index = made[index].arguments[0].index
-            stored.add(index)
-        needed: set[int] = set()
-        pending = [p.index for p in results if isinstance(p, Value)] + list(stored) + list(saved)
-        while pending:
-            index = pending.pop()
-            if index in made and index not in needed:
-                needed.add(index)
-                pending += [p.index for p in flat(made[index]) if isinstance(p, Value)]
-        self.instructions = [i for i in program.instructions if i.result in needed]
+            self.stored.add(index)
+        self.instructions = needed_for(program.instructions, [*(p.index for p in results if isinstance(p, Value)), *self.stored, *saved])
         loop = [i for i in self.instructions if self.phase[i.result] == LOOP]
         inloop = {i.result for i in loop}
-        stacked = {k for k in stored if k in inloop}
+        stacked = {k for k in self.stored if k in inloop}
         top = len(program.arrays)
         extra: list[str] = []
         self.slots: list[int] = []
@@ -416,14 +398,14 @@ class Plan:
         self.copies: dict[int, Place] = {}
         news, ys = results[outputs:], results[:outputs]
         for j, place in enumerate(news):
-            if isinstance(place, Value) and place.index in inloop and not self._is_view(made[place.index]) and place.index not in self.slots:
+            if isinstance(place, Value) and place.index in inloop and not _seen_through(made[place.index]) and place.index not in self.slots:
                 self.slots.append(place.index)
             else:
                 self.slots.append(top + j)
                 self.copies[top + j] = place
         for j, place in enumerate(ys):
             whole = isinstance(place, Value) and place.index in made and self.phase[place.index] == HOISTED
-            if isinstance(place, Value) and place.index not in self.exposed and (whole or (place.index in inloop and not self._is_view(made[place.index]))):
+            if isinstance(place, Value) and place.index not in self.exposed and (whole or (place.index in inloop and not _seen_through(made[place.index]))):
                 self.exposed.append(place.index)
             else:
                 self.exposed.append(top + state + j)
@@ -435,10 +417,6 @@ class Plan:
         for index, place in self.copies.items():
             extra.append(f"copyto(v{index}, {self.loop._name(place)})")
         self.loop.compile(extra)
-        self.batched = {
-            i.result: batched(i, program, tuple(any(isinstance(p, Value) and self.phase.get(p.index, ONCE) != ONCE for p in operands(a)) for a in i.arguments))
-            for i in self.instructions if self.phase[i.result] == HOISTED
-        }  # fmt: skip
 
     def _reached(self, program: Program) -> list[tuple[set[int], bool]]:
         """For each result the inputs and states that its gradient reaches, by number, and whether it reaches a weight."""
@@ -467,12 +445,6 @@ class Plan:
                 return results
             states = grown
 
-    def _is_view(self, instruction: Instruction) -> bool:
-        return (
-            instruction.op.name in VIEWS and instruction.op.name != "reshape" and isinstance(instruction.arguments[0], Value)
-            and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
-        )  # fmt: skip
-
     def _derived(self, program: Program) -> Backward:
         """The backward program, derived twice at different values: what differs then would depend on a value."""
         rng = np.random.default_rng(0)
@@ -494,7 +466,6 @@ class Plan:
         def value(place: Any) -> np.ndarray:
             return outer[place.index] if isinstance(place, Outer) else arrays[place.index]
 
-        saved = set() if self.backward is None else self.backward.saved
         before, behind_ = (slice(1, None), slice(None, -1)) if reverse else (slice(None, -1), slice(1, None))
         for j, slot in enumerate(self.slots):
             shape, dtype = first[j].shape, first[j].dtype
@@ -509,12 +480,11 @@ class Plan:
                 arrays[instruction.result] = run_batched(instruction, cast(Any, self.batched[instruction.result]), value, steps, program.dtype(instruction.result))
         for index in self.loop.stacked:
             if index not in arrays:
-                shape = program.shape(index) if index < len(program.arrays) else self._copied_shape(index, outer)
-                dtype = program.dtype(index) if index < len(program.arrays) else self._copied_dtype(index, outer)
+                like = program.at(self.copies.get(index) or Value(index))
                 if index in self.exposed:
-                    arrays[index] = np.empty((steps, *shape), dtype)
+                    arrays[index] = np.empty((steps, *like.shape), like.dtype)
                 else:
-                    arrays[index] = (kept if index in saved or index in self.view_targets else short).take((steps, *shape), dtype)
+                    arrays[index] = (kept if index in self.stored else short).take((steps, *like.shape), like.dtype)
         buffers = [short.take(*kind) for kind in self.loop.buffers]
         self.loop.run(steps, reverse, arrays, value, buffers)
         ends = [arrays[slot][0 if reverse else -1].copy() for slot in self.slots]
@@ -525,18 +495,6 @@ class Plan:
                 arrays[index] = arrays[index].copy()
         return [arrays[index] for index in self.exposed], ends, (arrays, kept)
 
-    @property
-    def view_targets(self) -> set[int]:
-        return {i.arguments[0].index for i in self.view_of.values()}
-
-    def _copied_shape(self, index: int, outer: list[np.ndarray]) -> tuple[int, ...]:
-        place = self.copies[index]
-        return outer[place.index].shape if isinstance(place, Outer) else self.program.shape(cast(Value, place).index)
-
-    def _copied_dtype(self, index: int, outer: list[np.ndarray]) -> Any:
-        place = self.copies[index]
-        return outer[place.index].dtype if isinstance(place, Outer) else self.program.dtype(cast(Value, place).index)
-
     def kept(self, arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
         """The forward values that the backward pass reads, all steps of each."""
         assert self.backward is not None
@@ -544,9 +502,7 @@ class Plan:
         def read(index: int) -> np.ndarray:
             if index in self.view_of:
                 instruction = self.view_of[index]
-                view = batched(instruction, self.program, tuple([True] + [False] * (len(instruction.arguments) - 1)))
-                assert view is not None
-                return view(read(instruction.arguments[0].index), steps=0)
+                return view_of(instruction, self.program)(read(instruction.arguments[0].index), steps=0)
             return arrays[index]
 
         found = {index: read(index) for index in self.backward.saved}
@@ -571,47 +527,8 @@ class Bundle:
         return Bundle(joined, self.dtype)
 
 
-class _Many:
-    """The op of a record with several outputs: its pullback takes a :class:`Bundle`."""
-
-    saved_names: tuple[str, ...] = ("backward",)
-    static_names: tuple[str, ...] = ("steps",)
-    sequence = None
-    name = "unroll"
-
-    def operand_name(self, position: int) -> str:
-        return f"operand {position}"
-
-    def place_of(self, name: str) -> None:
-        return None
-
-    @staticmethod
-    def pull(record: Record, parents: Any, g: Any, saved: tuple[Any, ...]) -> list[Any]:
-        gradients = saved[0](g)
-        return [gi if p is not None else None for p, gi in zip(parents, gradients, strict=True)]
-
-
-class _One(_Many):
-    """The op of one of the outputs: it passes its cotangent on with its number."""
-
-    saved_names = ()
-    static_names = ("output",)
-    name = "unrolled"
-
-    @staticmethod
-    def pull(record: Record, parents: Any, g: Any, saved: tuple[Any, ...]) -> list[Any]:
-        return [Bundle({record.static[0]: g}, parents[0].dtype)]
-
-
-MANY, ONE = _Many(), _One()
-
-
-def record_of(op: Any, parents: tuple[Any, ...], constants: tuple[Any, ...] | None, saved: tuple[Any, ...], static_: tuple[Any, ...], shape: Any, dtype: Any) -> Record:
-    record = Record()
-    record.op = cast(Primitive, op)
-    record.parents, record.constants, record.saved, record.static = parents, constants, saved, static_
-    record.shape, record.dtype, record.state, record.index = shape, dtype, plain(current()), next_index()
-    return record
+def _bundled(k: int, dtype: Any) -> Callable[[Any], list[Any]]:
+    return lambda g: [Bundle({k: g}, dtype)]
 
 
 PLANS: OrderedDict[Any, Plan | str] = OrderedDict()
@@ -661,9 +578,10 @@ def replay(
     pull.buffers = [*lease.arrays, *(a for a in ys if any(a is b for b in arrays.values()))]  # type: ignore[attr-defined]
     pull.lease = lease  # type: ignore[attr-defined]
     tracked = plan.tracked_results([t._node is not None for t in first])
-    constants = tuple(None if n is not None else describe(t) for n, t in zip(nodes, held, strict=True))
-    many = record_of(MANY, nodes, constants, (pull,), (steps,), (), results[0].dtype)
-    tensors = [wrap(r, record_of(ONE, (many,), None, (), (k,), r.shape, r.dtype)) if tracked[k] else wrap(r) for k, r in enumerate(results)]
+    # The outputs hang on one record, whose own value nobody reads: their cotangents reach it in a bundle.
+    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, held, steps=steps)._node
+    assert many is not None
+    tensors = [manual("unrolled", r, (many,), _bundled(k, many.dtype), output=k) if tracked[k] else wrap(r) for k, r in enumerate(results)]
     return tensors[: len(ys)], tensors[len(ys) :]
 
 

@@ -33,10 +33,10 @@ def mapped(function: Callable[..., Any], *trees: Any) -> Any:
 
 
 def structure(tree: Any) -> Any:
-    """What two trees have in common that differ in their leaves alone."""
+    """What two trees have in common that differ in their leaves alone: a tree itself, of plain values."""
     if isinstance(tree, tuple | list):
         return tuple(structure(part) for part in tree)
-    return "None" if tree is None else "Tensor"
+    return None if tree is None else "Tensor"
 
 
 def tensors(what: str, tree: Any) -> Any:

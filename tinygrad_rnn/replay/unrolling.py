@@ -105,13 +105,16 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
     found, program, _ = plan
     xs, states = len(list(tree.leaves(run.inputs))), len(list(tree.leaves(run.state)))
     names = [*_named("x", xs), *_named("h", states), *(["mask"] if run.mask is not None else [])]
-    return explained(found, run.steps, names, [t.name or f"weight {k}" if t._node is None or t._node.is_leaf else _origin(t, k) for k, t in enumerate(program.outer)])
+    return explained(found, run.steps, names, [_label(t, k) for k, t in enumerate(program.outer)])
 
 
-def _origin(t: Tensor, k: int) -> str:
-    """A name for a computed tensor: that of the weight that it is a view of."""
-    parents = [p for p in t._node.parents if p is not None] if t._node is not None else []
-    return f"{parents[0].name}.{t._node.op.name}" if len(parents) == 1 and parents[0].name and t._node is not None else t.name or f"weight {k}"
+def _label(t: Tensor, k: int) -> str:
+    """What an outer tensor is called: a computed one after the weight that it is a view of."""
+    if t._node is not None:
+        parents = [p for p in t._node.parents if p is not None]
+        if len(parents) == 1 and parents[0].name:
+            return f"{parents[0].name}.{t._node.op.name}"
+    return t.name or f"weight {k}"
 
 
 def _named(name: str, count: int) -> list[str]:
