@@ -95,8 +95,8 @@ class RNNCell(Cell):
         b = None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
 
         def step(x: Tensor, h: Tensor) -> Tensor:
-            a = x @ W + h @ U
-            return activation(a if b is None else a + b)  # type: ignore[no-any-return]
+            p = x @ W if b is None else x @ W + b
+            return activation(p + h @ U)  # type: ignore[no-any-return]
 
         return step
 
@@ -186,9 +186,8 @@ class LSTMCell(Cell):
 
         def step(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             h, c = state
-            a = x @ W + h @ U
-            if b is not None:
-                a = a + b
+            p = x @ W if b is None else x @ W + b
+            a = p + h @ U
             gates = sigmoid(a[..., : 2 * H])
             i, f = gates[..., :H], gates[..., H:]
             c = f * c + i * tanh(a[..., 2 * H : 3 * H])

@@ -16,7 +16,7 @@ Batched = Callable[..., np.ndarray]
 
 _ELEMENTWISE = set("where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
 _ALONG_AXIS = set("sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
-VIEWS = set("transpose reshape getitem".split())
+VIEWS = set("transpose reshape getitem panels".split())
 
 
 def elementwise(op: Any) -> bool:
@@ -119,6 +119,11 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
         axes = static(instruction, "axes")
         order = (0, *(later_axes(axes, ndim) if axes is not None else range(ndim, 0, -1)))
         return lambda a, steps: a.transpose(order)
+    if name == "panels":
+        count, rows, width = shape
+        return lambda a, steps: a.reshape(steps, rows, count, width).transpose(0, 2, 1, 3)
+    if name == "columns":
+        return lambda a, steps: a.transpose(0, 2, 1, 3).reshape(steps, *shape)
     if name == "reshape":
         return lambda a, steps: a.reshape((steps, *shape))
     if name == "getitem":
@@ -138,6 +143,13 @@ def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ..
     first, second = program.at(arguments[0]).ndim, program.at(arguments[1]).ndim
     if varies == (True, False) and second == 2 and first in (1, 2):
         return lambda x, y, steps: x.reshape((math.prod(x.shape[:-1]), x.shape[-1])).dot(y).reshape((*x.shape[:-1], y.shape[1]))
+    if varies == (True, False) and second == 3 and first == 2:
+
+        def panelled(x: np.ndarray, y: np.ndarray, steps: int) -> np.ndarray:
+            made = np.matmul(x.reshape(len(x) * x.shape[1], x.shape[2]), y)
+            return made.reshape(len(y), len(x), x.shape[1], y.shape[2]).transpose(1, 0, 2, 3)
+
+        return panelled
     if first == second == 2:
         return lambda x, y, steps: np.matmul(x, y)
     return None

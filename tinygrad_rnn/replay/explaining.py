@@ -64,13 +64,13 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
 
         return label
 
-    forward = labels(0, "%", len(plan.program.arrays))
+    forward = labels(0, "%", len(plan.laid.arrays))
     when = {ONCE: ("forward, once", 1), HOISTED: (f"forward, hoisted: all {steps} steps at once", steps), LOOP: (f"forward, replayed {steps} times", steps)}
     for wanted in (ONCE, HOISTED, LOOP):
         for instruction in plan.instructions:
             if plan.phase[instruction.result] == wanted:
                 lives = _lives(plan.loop, instruction.result, forward) if wanted == LOOP else "an array" if wanted == ONCE else "all steps"
-                add(when[wanted][0], plan.program, instruction, forward, lives, when[wanted][1])
+                add(when[wanted][0], plan.laid, instruction, forward, lives, when[wanted][1])
     nbytes = 0
     if plan.backward is not None:
         back = plan.backward
@@ -85,7 +85,7 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
                         lives = lives.replace("buffer", "assembled in buffer")
                     add(after[wanted][0], back.program, shown, label, lives, after[wanted][1])
         stored = {plan.loop.root(index) for index in back.saved}
-        nbytes = sum(steps * int(np.prod(plan.program.shape(k))) * plan.program.dtype(k).itemsize for k in stored if k >= plan.x)
+        nbytes = sum(steps * int(np.prod(plan.laid.shape(k))) * plan.laid.dtype(k).itemsize for k in stored if k >= plan.x)
     return Explanation("replay", "", rows, nbytes, total)
 
 

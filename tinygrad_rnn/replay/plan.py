@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,12 +56,27 @@ def varying(instruction: Instruction, moves: Callable[[int], bool]) -> tuple[boo
     return tuple(any(isinstance(part, Value) and moves(part.index) for part in operands(argument)) for argument in instruction.arguments)
 
 
-class Assembly:
-    """Sums of scattered slices that do not overlap: their terms can be written straight into the sum."""
+Place = Callable[[np.ndarray, bool], np.ndarray]
+"""Views a part of an array, or with a true second argument that of the arrays of all steps."""
 
-    def __init__(self, parts: list[tuple[Any, Any]], whole: bool) -> None:
-        self.parts = parts
-        self.whole = whole
+
+class Part(NamedTuple):
+    """A value that is written into a whole: at ``index``, if it is a slice, which ``place`` views."""
+
+    value: Any
+    index: Any  # type: ignore[assignment]
+    place: Place
+
+
+class Assembly(NamedTuple):
+    """A value put together of parts that do not overlap: they can be written straight into it. ``whole`` says that they fill it."""
+
+    parts: list[Part]
+    whole: bool
+
+
+def slice_of(index: Any) -> Place:
+    return lambda array, time: array[behind(index) if time else index]
 
 
 def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], dict[int, Assembly]]:
@@ -102,12 +117,12 @@ def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], d
             count[static(part, "index")] += 1
         if count.size and count.max() > 1:
             continue
-        found[index] = Assembly([(part.arguments[0], static(part, "index")) for part in parts], bool(count.all()))
+        found[index] = Assembly([Part(part.arguments[0], at := static(part, "index"), slice_of(at)) for part in parts], bool(count.all()))
         gone |= inner(index, True)
     kept = []
     for instruction in program.instructions:
         if instruction.result in found:
-            kept.append(Instruction(instruction.op, tuple(value for value, _ in found[instruction.result].parts), instruction.result))
+            kept.append(Instruction(instruction.op, tuple(part.value for part in found[instruction.result].parts), instruction.result))
         elif instruction.result not in gone:
             kept.append(instruction)
     return kept, found
@@ -121,7 +136,7 @@ class Loop:
         self.stacked = stacked
         """Values with an array a step."""
         self.instructions = instructions
-        self.aliases: dict[int, tuple[int, Callable[[np.ndarray, bool], np.ndarray]]] = {}
+        self.aliases: dict[int, tuple[int, Place]] = {}
         self.factors: set[str] = set()
         """Second operands of matrix products: with the same matrix at every step, one copy makes all of them faster."""
         self.written: set[int] = set()
@@ -212,21 +227,23 @@ class Loop:
                 parts, start, axis = [], 0, int(static(instruction, "axis")) % len(self.program.shape(result))
                 for part in instruction.arguments[instruction.op.parameters.index(instruction.op.sequence)]:
                     shape = self.program.at(part).shape
-                    parts.append((part, (*[slice(None)] * axis, slice(start, start + shape[axis]))))
+                    index = (*[slice(None)] * axis, slice(start, start + shape[axis]))
+                    parts.append(Part(part, index, slice_of(index)))
                     start += shape[axis]
                 self.parts[result] = Assembly(parts, True)
             else:
                 continue
             seen: set[int] = set()
-            for part, index in parts:
+            for part, _, place in parts:
                 producer = made.get(part.index) if isinstance(part, Value) else None
                 if producer is None or uses[part.index] != 1 or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
                     continue
-                if part.index in self.parts or not (isinstance(producer.op.forward, np.ufunc) or producer.op.name == "matmul" or producer.op.name in _WRITERS):
+                assembled = part.index in self.parts and self.parts[part.index].whole
+                if not (assembled or (part.index not in self.parts and (isinstance(producer.op.forward, np.ufunc) or producer.op.name == "matmul" or producer.op.name in _WRITERS))):
                     continue
                 seen.add(part.index)
                 self.written.add(part.index)
-                self.aliases[part.index] = (result, _slice(index))
+                self.aliases[part.index] = (result, place)
 
     def _name(self, argument: Any) -> str:
         if isinstance(argument, Value):
@@ -247,11 +264,11 @@ class Loop:
         if result in self.parts:
             if not self.parts[result].whole:
                 self.zeroed.append(result)
-            for k, (part, index) in enumerate(self.parts[result].parts):
+            for k, (part, _, place) in enumerate(self.parts[result].parts):
                 if isinstance(part, Value) and self.aliases.get(part.index, (None,))[0] == result:
                     continue
                 view = f"p{result}_{k}"
-                self.aliases[-(1000 * result + k + 1)] = (result, _slice(index))
+                self.aliases[-(1000 * result + k + 1)] = (result, place)
                 self.names[view] = -(1000 * result + k + 1)
                 self.lines.append(f"copyto({view}, {self._name(part)})")
             return
@@ -265,13 +282,19 @@ class Loop:
         elif op.name in _WRITERS and (op.name != "where" or _dtype(self.program, arguments[0]) == np.bool_):
             one = self._scalar(1.0, result) if op.name == "sigmoid" else ""
             self.lines += [line.format(*names, out=out, one=one) for line in _WRITERS[op.name]]
-        elif op.name == "matmul" and all(self.program.at(a).ndim == 2 and self.program.at(a).dtype == self.program.dtype(result) for a in arguments):
+        elif op.name == "matmul" and self._is_product(instruction):
             self.factors.add(names[1])
-            self.lines.append(f"{'matmul' if result in self.aliases else 'dot'}({', '.join(names)}, {out})")
+            flat = result not in self.aliases and len(self.program.shape(result)) == 2
+            self.lines.append(f"{'dot' if flat else 'matmul'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
             self.names[function] = _caller(instruction)
             self.lines.append(f"copyto({out}, {function}({', '.join(names)}))")
+
+    def _is_product(self, instruction: Instruction) -> bool:
+        """Whether a product of matrices, or of one with panels, can be written where its result lives."""
+        program, arguments = self.program, instruction.arguments
+        return program.at(arguments[0]).ndim == 2 and program.at(arguments[1]).ndim in (2, 3) and all(program.at(a).dtype == program.dtype(instruction.result) for a in arguments)
 
     def _scalar(self, value: float, result: int) -> str:
         """A number as a 0-d array of the result's dtype, which a ufunc takes faster than a Python float."""
@@ -357,11 +380,6 @@ def _dtype(program: Program, argument: Any) -> Any:
 def _per_step(array: np.ndarray) -> list[np.ndarray]:
     """The array of each step; those of 0-d values are arrays too, to be written to."""
     return list(array) if array.ndim > 1 else [array[t, ...] for t in range(len(array))]
-
-
-def _slice(index: Any) -> Callable[[np.ndarray, bool], np.ndarray]:
-    """Reads a part of an array, or of the arrays of all steps."""
-    return lambda array, time: array[behind(index) if time else index]
 
 
 def _caller(instruction: Instruction) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from ..errors import TapeError
 from ..ops.indexing import add_at
 from ..ops.shaping import stack
 from .batching import batched, behind, elementwise, is_view, static, view_of
+from .panels import Layout, gates
 from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, needed_for, operands, run_batched, run_once, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
 
@@ -131,17 +133,25 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
     return trace.program, [trace.place(found[t._node][0]) if t._node is not None and t._node in found else None for t in leaves], seeds
 
 
+_SHORT = 1024
+"""An operation on so few elements takes less time than to call it."""
+
+
 class Backward:
     """The backward program of a step with its phases, and how to run it for all steps."""
 
-    def __init__(self, program: Program, places: list[Place], seeds: list[int | None], forward: Program, fphase: dict[int, str], x: int, state: int, outputs: int) -> None:
-        self.program, self.places, self.seeds = program, places, seeds
-        self.count = len(forward.arrays)
+    def __init__(
+        self, program: Program, places: list[Place], seeds: list[int | None], widths: dict[int, int], count: int, fphase: dict[int, str], x: int, state: int, outputs: int
+    ) -> None:
+        self.count = count
         self.x, self.state, self.outputs = x, state, outputs
         self.gs = places[x : x + state]
         wanted = {p.index for p in places if isinstance(p, Value)}
         instructions, parts = assemblies(program, wanted)
-        self.parts = parts
+        layout = Layout(program, instructions, parts, widths)
+        places = [layout.plain(place) for place in places]
+        wanted, instructions = {p.index for p in places if isinstance(p, Value)}, layout.instructions
+        self.program, self.places, self.seeds, self.parts = program, places, seeds, parts
         instructions = needed_for(instructions, wanted)
         self.made = {i.result: i for i in instructions}
         moving: set[int] = {k for k in range(self.count) if fphase.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
@@ -171,6 +181,10 @@ class Backward:
                     self.batched[result] = function
             if not pull:
                 break
+        for instruction in instructions:
+            if phase[instruction.result] == LOOP and self._early(instruction):
+                phase[instruction.result] = HOISTED
+                self.batched[instruction.result] = batched(instruction, program, varying(instruction, self._varies))
         self.instructions = instructions
         loop = [i for i in instructions if phase[i.result] == LOOP]
         self.read = {p.index for i in instructions for p in flat(i) if isinstance(p, Value)} | wanted
@@ -187,7 +201,8 @@ class Backward:
         self.sums = [p.index for p in places[x + state :] if isinstance(p, Value) and phase.get(p.index) == LOOP]
         # Where the last use of a state's cotangent comes before its successor is made, both live in one place.
         order = {i.result: k for k, i in enumerate(loop)}
-        self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds | set(self.copies.values()), {i.result for i in instructions if phase[i.result] == ONCE})
+        hoisted = {i.result for i in instructions if phase[i.result] == HOISTED}
+        self.loop = Loop(program, loop, parts, stacked | self.saved | y_seeds | hoisted | set(self.copies.values()), {i.result for i in instructions if phase[i.result] == ONCE})
         self.joined: dict[int, int] = {}
         for instruction in loop:
             self.loop._alias(instruction)
@@ -225,13 +240,18 @@ class Backward:
     def _varies(self, index: int) -> bool:
         return index in self.moving or self.phase.get(index, ONCE) != ONCE
 
+    def _early(self, instruction: Instruction) -> bool:
+        """Whether an instruction, short of time at each step, can run for all steps before the loop: it reads no cotangent."""
+        known = all(p.index < self.count or self.phase.get(p.index) in (ONCE, HOISTED) for p in flat(instruction) if isinstance(p, Value))
+        return known and elementwise(instruction.op) and 0 < math.prod(self.program.shape(instruction.result)) <= _SHORT
+
     def _assembled(self, result: int, parts: Any) -> Any:
         shape, dtype, pieces = self.program.shape(result), self.program.dtype(result), parts[result].parts
 
         def assembled(*arrays: np.ndarray, steps: int) -> np.ndarray:
             total = np.zeros((steps, *shape), dtype)
-            for array, (_, index) in zip(arrays, pieces, strict=True):
-                total[behind(index)] = array
+            for array, part in zip(arrays, pieces, strict=True):
+                part.place(total, True)[...] = array
             return total
 
         return assembled
@@ -303,8 +323,11 @@ class Backward:
             return arrays[index]
 
         for instruction in self.instructions:
-            if self.phase[instruction.result] == ONCE:
-                arrays[instruction.result] = run_once(instruction, value, program.dtype(instruction.result))
+            index = instruction.result
+            if self.phase[index] == ONCE:
+                arrays[index] = run_once(instruction, value, program.dtype(index))
+            elif self.phase[index] == HOISTED:
+                arrays[index] = run_batched(instruction, self.batched[index], value, steps, program.dtype(index))
         originals = {copy: seed for seed, copy in self.copies.items()}
         for index in self.loop.stacked:
             if index not in arrays:
@@ -364,15 +387,16 @@ class Plan:
 
     def __init__(self, program: Program, x: int, state: int, results: list[Place], outputs: int, wanted: list[bool], recording: bool) -> None:
         self.program, self.x, self.state, self.results, self.outputs, self.wanted = program.light(len(program.outer)), x, state, results, outputs, wanted
+        self.laid, self.widths = self._laid_out()
         self.pool = POOL
         self.tracked = [t._node is not None for t in program.outer]
-        program, recorded = self.program, program
+        program, recorded = self.laid, program
         count = program.inputs
         drawn = [index for _, index in program.draws]
         self.others = [k for k in range(count) if k >= x + state] + drawn
         self.phase, self.batched = classify(program, set(range(count)) | set(drawn), set(range(x, x + state)))
         self.backward: Backward | None = None
-        self.reached = self._reached(program)
+        self.reached = self._reached(self.program)
         if recording:
             self.backward = self._derived(recorded)
         made = {i.result: i for i in program.instructions}
@@ -454,11 +478,22 @@ class Plan:
         same = first.key() == second.key() and [places, seeds] == others
         if not (same and all(np.array_equal(a._data, b._data, equal_nan=True) for a, b in zip(first.outer, second.outer, strict=True))):
             raise Unreplayable("its gradient is computed otherwise for other values")
-        return Backward(first.light(len(program.outer)), places, seeds, self.program, self.phase, self.x, self.state, self.outputs)
+        return Backward(first.light(len(program.outer)), places, seeds, self.widths, len(program.arrays), self.phase, self.x, self.state, self.outputs)
+
+    def _laid_out(self) -> tuple[Program, dict[int, int]]:
+        """The program with its gates in panels, and the widths of those."""
+        program = self.program.light(len(self.program.outer))
+        inputs = {*range(program.inputs), *(index for _, index in program.draws)}
+        phase, _ = classify(program, inputs, set())
+        constant = {i.result for i in program.instructions if phase[i.result] == ONCE}
+        found = gates(program, constant, [p.index for p in self.results if isinstance(p, Value)])
+        layout = Layout(program, program.instructions, {}, found)
+        program.instructions = layout.instructions
+        return program, layout.widths
 
     def run(self, steps: int, reverse: bool, inputs: list[np.ndarray], first: list[np.ndarray], outer: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
         """Outputs for all steps, last states, and what the backward pass needs: forward values by number, and their lease."""
-        program, kept, short = self.program, Lease(self.pool), Lease(self.pool)
+        program, kept, short = self.laid, Lease(self.pool), Lease(self.pool)
         arrays: dict[int, np.ndarray] = {}
         for k, array in zip([*range(self.x), *self.others], inputs, strict=True):
             arrays[k] = array
@@ -502,7 +537,7 @@ class Plan:
         def read(index: int) -> np.ndarray:
             if index in self.view_of:
                 instruction = self.view_of[index]
-                return view_of(instruction, self.program)(read(instruction.arguments[0].index), steps=0)
+                return view_of(instruction, self.laid)(read(instruction.arguments[0].index), steps=0)
             return arrays[index]
 
         found = {index: read(index) for index in self.backward.saved}
