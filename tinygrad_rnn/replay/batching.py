@@ -33,11 +33,7 @@ def basic(index: Any) -> bool:
 
 def is_view(instruction: Instruction) -> bool:
     """Whether the result can be a view of the operand's memory, a varying one."""
-    return (
-        instruction.op.name in VIEWS
-        and isinstance(instruction.arguments[0], Value)
-        and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
-    )
+    return instruction.op.name in VIEWS and isinstance(instruction.arguments[0], Value) and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
 
 
 def view_of(instruction: Instruction, program: Program) -> Batched:
@@ -85,16 +81,14 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
         return op.forward(*[given[p] for p in op.positional], **{p: given[p] for p in op.keyword})
 
     if elementwise(op):
+        ranks = [program.at(arguments[k]).ndim if varies[k] else len(shape) for k in dynamic]
 
         def aligned(*arrays: np.ndarray, steps: int) -> np.ndarray:
-            fitted = []
-            for k, array in zip(dynamic, arrays, strict=True):
-                if varies[k] and array.ndim - 1 < len(shape):
-                    array = array.reshape((steps,) + (1,) * (len(shape) + 1 - array.ndim) + array.shape[1:])
-                fitted.append(array)
-            return np.asarray(forward(tuple(fitted)))
+            ones = ((steps,) + (1,) * (len(shape) - rank) for rank in ranks)
+            return np.asarray(forward(tuple([a if rank >= len(shape) else a.reshape(one + a.shape[1:]) for a, rank, one in zip(arrays, ranks, ones, strict=True)])))
 
-        return aligned
+        direct = isinstance(op.forward, np.ufunc) and len(dynamic) == len(arguments) and all(rank >= len(shape) for rank in ranks)
+        return (lambda *arrays, steps: op.forward(*arrays)) if direct else aligned
     name = op.name
     if name == "matmul":
         return _matmul(program, arguments, varies)
@@ -146,7 +140,7 @@ def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ..
     if varies == (True, False) and second == 3 and first == 2:
 
         def panelled(x: np.ndarray, y: np.ndarray, steps: int) -> np.ndarray:
-            made = np.matmul(x.reshape(len(x) * x.shape[1], x.shape[2]), y)
+            made: np.ndarray = np.matmul(x.reshape(len(x) * x.shape[1], x.shape[2]), y)
             return made.reshape(len(y), len(x), x.shape[1], y.shape[2]).transpose(1, 0, 2, 3)
 
         return panelled

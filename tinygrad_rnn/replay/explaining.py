@@ -79,7 +79,15 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
         for wanted in (ONCE, LOOP, DEFERRED):
             for instruction in back.instructions:
                 if back.phase[instruction.result] == wanted:
-                    lives = _lives(back.loop, instruction.result, label) if wanted == LOOP else "summed" if instruction.result in back.finals else "an array" if wanted == ONCE else "all steps"
+                    lives = (
+                        _lives(back.loop, instruction.result, label)
+                        if wanted == LOOP
+                        else "summed"
+                        if instruction.result in back.finals
+                        else "an array"
+                        if wanted == ONCE
+                        else "all steps"
+                    )
                     shown = instruction
                     if instruction.result in back.parts:
                         lives = lives.replace("buffer", "assembled in buffer")

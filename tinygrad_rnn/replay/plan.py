@@ -16,6 +16,7 @@ import numpy as np
 
 from .batching import Batched, basic, batched, behind, elementwise, is_view, static, view_of
 from .program import Constant, Instruction, Outer, Program, Value
+from .workspace import Workspace
 
 ONCE, HOISTED, LOOP, DEFERRED = "once", "hoisted", "loop", "deferred"
 
@@ -64,7 +65,7 @@ class Part(NamedTuple):
     """A value that is written into a whole: at ``index``, if it is a slice, which ``place`` views."""
 
     value: Any
-    index: Any  # type: ignore[assignment]
+    index: Any
     place: Place
 
 
@@ -162,8 +163,8 @@ class Loop:
         """
         made = {i.result: i for i in self.instructions}
         uses = uses_of(self.instructions)
-        for instruction in self.instructions:
-            self._alias(instruction)
+        self.aliases.clear()
+        self.alias()
         self._place_parts(made, uses, fixed)
         last: dict[int, int] = {}
         for k, instruction in enumerate(self.instructions):
@@ -204,6 +205,11 @@ class Loop:
         """Values that are zero in part: what was zeroed before the loop must stay so, and is never another value's memory."""
         return {index for index, assembly in self.parts.items() if not assembly.whole}
 
+    def alias(self) -> None:
+        """Note what is a view of something else."""
+        for instruction in self.instructions:
+            self._alias(instruction)
+
     def _alias(self, instruction: Instruction) -> None:
         """A view of memory that stays where it is needs no instruction."""
         if not is_view(instruction) or instruction.result in self.stacked:
@@ -239,7 +245,9 @@ class Loop:
                 if producer is None or uses[part.index] != 1 or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
                     continue
                 assembled = part.index in self.parts and self.parts[part.index].whole
-                if not (assembled or (part.index not in self.parts and (isinstance(producer.op.forward, np.ufunc) or producer.op.name == "matmul" or producer.op.name in _WRITERS))):
+                if not (
+                    assembled or (part.index not in self.parts and (isinstance(producer.op.forward, np.ufunc) or producer.op.name == "matmul" or producer.op.name in _WRITERS))
+                ):
                     continue
                 seen.add(part.index)
                 self.written.add(part.index)
@@ -264,13 +272,13 @@ class Loop:
         if result in self.parts:
             if not self.parts[result].whole:
                 self.zeroed.append(result)
-            for k, (part, _, place) in enumerate(self.parts[result].parts):
+            for k, (part, _, view) in enumerate(self.parts[result].parts):
                 if isinstance(part, Value) and self.aliases.get(part.index, (None,))[0] == result:
                     continue
-                view = f"p{result}_{k}"
-                self.aliases[-(1000 * result + k + 1)] = (result, place)
-                self.names[view] = -(1000 * result + k + 1)
-                self.lines.append(f"copyto({view}, {self._name(part)})")
+                name = f"p{result}_{k}"
+                self.aliases[-(1000 * result + k + 1)] = (result, view)
+                self.names[name] = -(1000 * result + k + 1)
+                self.lines.append(f"copyto({name}, {self._name(part)})")
             return
         names = [", ".join(map(self._name, a)) if type(a) is tuple else self._name(a) for a in arguments]
         if isinstance(op.forward, np.ufunc):
@@ -283,7 +291,8 @@ class Loop:
             one = self._scalar(1.0, result) if op.name == "sigmoid" else ""
             self.lines += [line.format(*names, out=out, one=one) for line in _WRITERS[op.name]]
         elif op.name == "matmul" and self._is_product(instruction):
-            self.factors.add(names[1])
+            if self._same_always(arguments[1]):
+                self.factors.add(names[1])
             flat = result not in self.aliases and len(self.program.shape(result)) == 2
             self.lines.append(f"{'dot' if flat else 'matmul'}({', '.join(names)}, {out})")
         else:
@@ -303,13 +312,16 @@ class Loop:
         self.names[name] = np.array(value, dtype)
         return name
 
+    def _same_always(self, argument: Any) -> bool:
+        """Whether an operand is the same at every step."""
+        return isinstance(argument, Outer) or (isinstance(argument, Value) and argument.index in self.constant)
+
     def _operand(self, argument: Any, name: str, result: int) -> str:
         """An operand of a ufunc in the form in which it is fastest."""
         if isinstance(argument, Constant) and type(argument.value) in (int, float) and self.program.dtype(result).kind == "f":
             return self._scalar(float(argument.value), result)
-        constant = isinstance(argument, Outer) or (isinstance(argument, Value) and argument.index in self.constant)
         shape = self.program.shape(result)
-        if constant and self.program.at(argument).shape != shape and 0 < math.prod(shape) <= _SMALL:
+        if self._same_always(argument) and self.program.at(argument).shape != shape and 0 < math.prod(shape) <= _SMALL:
             # Rows that repeat are read row by row; a full copy, in the cache, is read at once.
             self.broadcast[f"b{name}"] = (argument, shape)
             return f"b{name}"
@@ -320,20 +332,33 @@ class Loop:
         body = [*first, *self.lines, *extra]
         words = compile("\n".join(body), "<replayed step>", "exec").co_names
         each = sorted(word for word in words if word[0] in "vp" and self._per_step(word))
-        self.each = each
-        self.held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
+        held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
+        self.words = [(word, word in each, self._root_of(word)) for word in [*each, *held]]
+        """The variables of the code: their names, whether they differ from step to step, and the value in whose memory they live."""
         head = f"    for {', '.join(each)}{',' if len(each) == 1 else ''} in zip({', '.join(f's_{word}' for word in each)}):" if each else "    for _ in range(steps):"
-        self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *self.held])}):", head, *(f"        {line}" for line in body or ["pass"])])
+        self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *held])}):", head, *(f"        {line}" for line in body or ["pass"])])
         namespace: dict[str, Any] = dict(_FUNCTIONS)
         exec(compile(self.source, "<replayed step>", "exec"), namespace)
         self.function = namespace["run"]
 
-    def _per_step(self, word: str) -> bool:
-        index = self.names[word] if word[0] == "p" else int(word[1:])
-        return self.root(index) in self.stacked
+    def _root_of(self, word: str) -> int | None:
+        if word[0] not in "vp":
+            return None
+        return self.root(self.names[word] if word[0] == "p" else int(word[1:]))
 
-    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], buffers: list[np.ndarray]) -> None:
-        """Run all steps. ``arrays`` are stacked values, time first, and the caller's fixed ones."""
+    def _per_step(self, word: str) -> bool:
+        return self._root_of(word) in self.stacked
+
+    def scratched(self, arrays: dict[int, np.ndarray]) -> list[np.ndarray]:
+        """The scratch buffers, with zeros where what is not filled must be zero, there and in ``arrays``."""
+        buffers = [np.empty(*kind) for kind in self.buffers]
+        for index in self.zeroed:
+            (arrays[index] if index in arrays else buffers[self.scratch[index]])[...] = 0
+        return buffers
+
+    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
+        """Run all steps. ``arrays`` are stacked values, time first, and fixed ones; the scratch buffers are those of the last of ``spaces``."""
+        buffers = spaces[-1].buffers
 
         def resolve(index: int) -> np.ndarray:
             if index in self.aliases:
@@ -341,27 +366,32 @@ class Loop:
                 return view(resolve(whole), self.root(index) in self.stacked)
             return arrays[index] if index in arrays else buffers[self.scratch[index]]
 
-        def bound(word: str) -> Any:
-            value = found(word)
-            return np.ascontiguousarray(value) if word in self.factors and word not in self.each else value
-
         def found(word: str) -> Any:
             if word in self.broadcast:
                 argument, shape = self.broadcast[word]
-                return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else resolve(argument.index), shape))
-            if word[0] == "o" and word in self.outer:
+                return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else arrays[argument.index], shape))
+            if word in self.outer:
                 return values(self.outer[word])
-            if word[0] == "v":
-                return resolve(int(word[1:]))
-            if word[0] == "p":
-                return resolve(self.names[word])
-            return self.names[word]
+            return resolve(int(word[1:])) if word[0] == "v" else resolve(self.names[word]) if word[0] == "p" else self.names[word]
 
-        for index in self.zeroed:
-            resolve(index)[...] = 0
-        lists = [_per_step(bound(word)[::-1] if reverse else bound(word)) for word in self.each]
+        bound: dict[str, Any] = {}
+        for space in spaces:
+            bound.update(space.bound)
+        for word, moves, root in self.words:
+            if word in bound:
+                continue
+            value = found(word)
+            if moves:
+                value = _per_step(value[::-1] if reverse else value)
+            elif word in self.factors:
+                value = np.ascontiguousarray(value)
+            bound[word] = value
+            for space in spaces:
+                if root in space.arrays or (root in self.scratch and space is spaces[-1]):
+                    space.bound[word] = value
+        given = [bound[word] for word, _, _ in self.words]
         with np.errstate(over="ignore"):
-            self.function(steps, *lists, *[bound(word) for word in self.held])
+            self.function(steps, *given)
 
 
 _SMALL = 1 << 15
@@ -423,20 +453,26 @@ def classify(program: Program, moving: set[int], carried: set[int]) -> tuple[dic
     return phase, functions
 
 
-def run_batched(instruction: Instruction, function: Batched, read: Callable[[Any], np.ndarray], steps: int, dtype: Any) -> np.ndarray:
-    arrays = [read(part) for argument in instruction.arguments if not isinstance(argument, Constant) for part in operands(argument)]
-    return np.asarray(function(*arrays, steps=steps)).astype(dtype, copy=False)
+Runner = Callable[..., np.ndarray]
+"""Runs an instruction outside of the loop: takes a function that reads operands, and the number of steps."""
 
 
-def run_once(instruction: Instruction, read: Callable[[Any], np.ndarray], dtype: Any) -> np.ndarray:
-    given: list[Any] = []
-    for argument in instruction.arguments:
-        if isinstance(argument, Constant):
-            given.append(argument.value)
-        elif type(argument) is tuple:
-            given.extend(read(part) if not isinstance(part, Constant) else part.value for part in argument)
-        else:
-            given.append(read(argument))
-    if isinstance(instruction.op.forward, np.ufunc):
-        return np.asarray(instruction.op.forward(*given)).astype(dtype, copy=False)
-    return np.asarray(_caller(instruction)(*given)).astype(dtype, copy=False)
+def for_all(instruction: Instruction, function: Batched, dtype: Any) -> Runner:
+    """Runs an instruction for all steps at once."""
+    parts = flat(instruction)
+
+    def run(read: Callable[[Any], np.ndarray], steps: int, **options: Any) -> np.ndarray:
+        return np.asarray(function(*[read(part) for part in parts], steps=steps, **options)).astype(dtype, copy=False)
+
+    return run
+
+
+def once(instruction: Instruction, dtype: Any) -> Runner:
+    """Runs an instruction that is the same at every step."""
+    function = instruction.op.forward if isinstance(instruction.op.forward, np.ufunc) else _caller(instruction)
+    given = [part for argument in instruction.arguments for part in (argument if type(argument) is tuple else (argument,))]
+
+    def run(read: Callable[[Any], np.ndarray], steps: int) -> np.ndarray:
+        return np.asarray(function(*[part.value if isinstance(part, Constant) else read(part) for part in given])).astype(dtype, copy=False)
+
+    return run

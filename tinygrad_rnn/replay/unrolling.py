@@ -17,7 +17,7 @@ from ..ops.shaping import reshape, stack
 from . import tree
 from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable
-from .replaying import LIMIT, PLANS, Plan, remember, replay
+from .replaying import LIMIT, PLANS, Kept, Plan, remember, replay
 
 _MODES = ("auto", "eager", "replay")
 
@@ -275,22 +275,23 @@ class _Unrolling:
         expected = [[leaf._data for leaf in column] for column in zip(*(tree.leaves(y) for y, _ in steps), strict=True)]
         try:
             values = [t._data for t in outer]
-            ys, ends, (arrays, _lease) = plan.run(n, self.reverse, [*[x._data[part] for x in xs], *others], [s._data for s in states], values)
+            ys, ends, kept = plan.run(n, self.reverse, [*[x._data[part] for x in xs], *others], [s._data for s in states], values)
             agree = all(_close(y, np.stack(e)) for y, e in zip(ys, expected, strict=True))
             agree = agree and all(_close(e, leaf._data) for e, leaf in zip(ends, tree.leaves(self.done[-1][1]), strict=True))
             if agree and plan.backward is not None:
-                agree = self._same_gradients(plan, n, part, arrays, ys, ends, xs, states, outer)
+                agree = self._same_gradients(plan, n, part, kept, ys, ends, xs, states, outer)
         except Exception as error:
             return f"its plan failed ({type(error).__name__}: {error})"
         return plan if agree else "its plan gave other values than the step itself"
 
     def _same_gradients(
-        self, plan: Plan, n: int, part: slice, arrays: Any, ys: list[np.ndarray], ends: list[np.ndarray], xs: list[Tensor], states: list[Tensor], outer: list[Tensor]
+        self, plan: Plan, n: int, part: slice, kept: Kept, ys: list[np.ndarray], ends: list[np.ndarray], xs: list[Tensor], states: list[Tensor], outer: list[Tensor]
     ) -> bool:
         rng = np.random.default_rng(0)
         cotangents = [rng.standard_normal(r.shape).astype(r.dtype) if r.dtype.kind == "f" else None for r in [*ys, *ends]]
-        assert plan.backward is not None
-        found = plan.backward.run(n, self.reverse, plan.kept(arrays), [t._data for t in outer], cotangents, plan.pool)
+        again = kept.lease.workspace.again
+        assert plan.backward is not None and again is not None
+        found = plan.backward.run(n, self.reverse, again, kept.others, [t._data for t in outer], cotangents)
         ours: dict[Any, Any] = {}
         for k, (t, g) in enumerate(zip([*xs, *states, *outer], found, strict=True)):
             if t._node is not None and g is not None:
