@@ -127,6 +127,10 @@ class Backward:
             pull = [i.result for i in self._in(DEFERRED) if not self._deferrable(i)]
             if not pull:
                 break
+        for instruction in self._in(DEFERRED):
+            # Parts that the loop makes are written straight into their whole, and need no memory of their own.
+            if instruction.result in self.parts and all(isinstance(p, Value) and self.phase.get(p.index) == LOOP for p in flat(instruction)):
+                self.phase[instruction.result] = LOOP
         for instruction in self._in(LOOP):
             if self._early(instruction):
                 self.phase[instruction.result] = HOISTED
@@ -295,10 +299,7 @@ class Backward:
             if isinstance(place, Outer):
                 return outer[place.index] if place.index < len(outer) else program.outer[place.index]._data
             index = self.copies.get(place.index, place.index) if done else place.index
-            if index not in arrays:
-                whole, view = self.loop.aliases[index]
-                arrays[index] = view(value(Value(whole)), True)
-            return arrays[index]
+            return self.loop.resolve(index, arrays)
 
         for index, runner in self.before:
             arrays[index] = runner(value, steps)

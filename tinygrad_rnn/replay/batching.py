@@ -23,6 +23,11 @@ def elementwise(op: Any) -> bool:
     return isinstance(op.forward, np.ufunc) or op.name in _ELEMENTWISE
 
 
+def takes_out(function: Batched) -> bool:
+    """Whether a function for all steps takes ``out``, the array to write to."""
+    return "out" in (getattr(function, "__kwdefaults__", None) or ())
+
+
 def basic(index: Any) -> bool:
     """Whether an index is made of integers, slices, None and Ellipsis alone."""
     if isinstance(index, Value | Outer):
@@ -87,8 +92,10 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
             ones = ((steps,) + (1,) * (len(shape) - rank) for rank in ranks)
             return np.asarray(forward(tuple([a if rank >= len(shape) else a.reshape(one + a.shape[1:]) for a, rank, one in zip(arrays, ranks, ones, strict=True)])))
 
-        direct = isinstance(op.forward, np.ufunc) and len(dynamic) == len(arguments) and all(rank >= len(shape) for rank in ranks)
-        return (lambda *arrays, steps: op.forward(*arrays)) if direct else aligned
+        def direct(*arrays: np.ndarray, steps: int, out: np.ndarray | None = None) -> np.ndarray:
+            return np.asarray(op.forward(*arrays, out=out))
+
+        return direct if isinstance(op.forward, np.ufunc) and len(dynamic) == len(arguments) and all(rank >= len(shape) for rank in ranks) else aligned
     name = op.name
     if name == "matmul":
         return _matmul(program, arguments, varies)

@@ -162,10 +162,9 @@ class Loop:
         ``fixed`` are values that live in arrays of the caller, ``late`` those that are read after the last instruction.
         """
         made = {i.result: i for i in self.instructions}
-        uses = uses_of(self.instructions)
         self.aliases.clear()
         self.alias()
-        self._place_parts(made, uses, fixed)
+        self._place_parts(made, fixed)
         last: dict[int, int] = {}
         for k, instruction in enumerate(self.instructions):
             for part in flat(instruction):
@@ -214,16 +213,16 @@ class Loop:
         """A view of memory that stays where it is needs no instruction."""
         if not is_view(instruction) or instruction.result in self.stacked:
             return
-        whole, function = instruction.arguments[0].index, view_of(instruction, self.program)
-
-        def view(array: np.ndarray, time: bool) -> np.ndarray:
-            return function(array, steps=len(array)) if time else function(array[None], steps=1)[0]
-
+        whole, view = instruction.arguments[0].index, self._viewer(instruction)
         if instruction.op.name == "reshape" and (whole in self.aliases or view(np.empty(self.program.shape(whole)), False).base is None):
             return
         self.aliases[instruction.result] = (whole, view)
 
-    def _place_parts(self, made: dict[int, Instruction], uses: dict[int, int], fixed: set[int]) -> None:
+    def _viewer(self, instruction: Instruction) -> Place:
+        function = view_of(instruction, self.program)
+        return lambda array, time: function(array, steps=len(array)) if time else function(array[None], steps=1)[0]
+
+    def _place_parts(self, made: dict[int, Instruction], fixed: set[int]) -> None:
         """Where a sum's or a concatenation's parts can be written straight into it, they are views of it."""
         for instruction in self.instructions:
             result = instruction.result
@@ -242,7 +241,7 @@ class Loop:
             seen: set[int] = set()
             for part, _, place in parts:
                 producer = made.get(part.index) if isinstance(part, Value) else None
-                if producer is None or uses[part.index] != 1 or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
+                if producer is None or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
                     continue
                 assembled = part.index in self.parts and self.parts[part.index].whole
                 if not (
@@ -275,10 +274,10 @@ class Loop:
             for k, (part, _, view) in enumerate(self.parts[result].parts):
                 if isinstance(part, Value) and self.aliases.get(part.index, (None,))[0] == result:
                     continue
-                name = f"p{result}_{k}"
-                self.aliases[-(1000 * result + k + 1)] = (result, view)
-                self.names[name] = -(1000 * result + k + 1)
-                self.lines.append(f"copyto({name}, {self._name(part)})")
+                self.lines.append(f"copyto({self._view(result, k, result, view)}, {self._name(part)})")
+            return
+        if is_view(instruction) and op.name != "reshape":
+            self.lines.append(f"copyto({out}, {self._view(result, 0, arguments[0].index, self._viewer(instruction))})")
             return
         names = [", ".join(map(self._name, a)) if type(a) is tuple else self._name(a) for a in arguments]
         if isinstance(op.forward, np.ufunc):
@@ -304,6 +303,12 @@ class Loop:
         """Whether a product of matrices, or of one with panels, can be written where its result lives."""
         program, arguments = self.program, instruction.arguments
         return program.at(arguments[0]).ndim == 2 and program.at(arguments[1]).ndim in (2, 3) and all(program.at(a).dtype == program.dtype(instruction.result) for a in arguments)
+
+    def _view(self, number: int, k: int, whole: int, place: Place) -> str:
+        """A variable for a view of a value that is no value itself."""
+        name, index = f"p{number}_{k}", -(1000 * number + k + 1)
+        self.aliases[index], self.names[name] = (whole, place), index
+        return name
 
     def _scalar(self, value: float, result: int) -> str:
         """A number as a 0-d array of the result's dtype, which a ufunc takes faster than a Python float."""
@@ -356,15 +361,16 @@ class Loop:
             (arrays[index] if index in arrays else buffers[self.scratch[index]])[...] = 0
         return buffers
 
+    def resolve(self, index: int, arrays: dict[int, np.ndarray], buffers: Sequence[np.ndarray] = ()) -> np.ndarray:
+        """The memory of a value: for all steps where it is stacked."""
+        if index in self.aliases:
+            whole, view = self.aliases[index]
+            return view(self.resolve(whole, arrays, buffers), self.root(index) in self.stacked)
+        return arrays[index] if index in arrays else buffers[self.scratch[index]]
+
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
         """Run all steps. ``arrays`` are stacked values, time first, and fixed ones; the scratch buffers are those of the last of ``spaces``."""
         buffers = spaces[-1].buffers
-
-        def resolve(index: int) -> np.ndarray:
-            if index in self.aliases:
-                whole, view = self.aliases[index]
-                return view(resolve(whole), self.root(index) in self.stacked)
-            return arrays[index] if index in arrays else buffers[self.scratch[index]]
 
         def found(word: str) -> Any:
             if word in self.broadcast:
@@ -372,7 +378,9 @@ class Loop:
                 return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else arrays[argument.index], shape))
             if word in self.outer:
                 return values(self.outer[word])
-            return resolve(int(word[1:])) if word[0] == "v" else resolve(self.names[word]) if word[0] == "p" else self.names[word]
+            if word[0] not in "vp":
+                return self.names[word]
+            return self.resolve(self.names[word] if word[0] == "p" else int(word[1:]), arrays, buffers)
 
         bound: dict[str, Any] = {}
         for space in spaces:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
@@ -14,9 +15,9 @@ from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.shaping import stack
 from .backward import Backward, Place, derive
-from .batching import is_view, view_of
+from .batching import is_view, takes_out, view_of
 from .panels import Layout, gates
-from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, for_all, needed_for, once, operands
+from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, needed_for, once, operands, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, interpret
 from .workspace import Lease, Workspace
 
@@ -47,20 +48,29 @@ class Plan:
         self.view_of: dict[int, Instruction] = {}
         self.stored: set[int] = set()
         """What is kept for the backward pass: the memory of the saved values, not the views of it."""
+        parts: Counter[int] = Counter()
+        for index in saved:
+            if index in made and self.phase[index] == LOOP and _seen_through(made[index]):
+                parts[made[index].arguments[0].index] += math.prod(program.shape(index))
+        # A view of much more than is read of it would keep all of that.
+        partly = {whole for whole, size in parts.items() if whole not in saved and size < math.prod(program.shape(whole))}
         for index in sorted(saved, reverse=True):
-            while index in made and self.phase[index] == LOOP and _seen_through(made[index]):
+            while index in made and self.phase[index] == LOOP and _seen_through(made[index]) and made[index].arguments[0].index not in partly:
                 self.view_of[index] = made[index]
                 index = made[index].arguments[0].index
             self.stored.add(index)
         self.instructions = needed_for(program.instructions, [*(p.index for p in results if isinstance(p, Value)), *self.stored, *saved])
-        self.before: list[tuple[int, Runner]] = []
-        """What runs before the loop."""
+        self.before: list[tuple[int, Runner, int | None]] = []
+        """What runs before the loop, and the value in whose place its result may live."""
+        uses = uses_of(self.instructions)
+        needed = {p.index for p in results if isinstance(p, Value)} | self.stored | set(self.view_of)
         for instruction in self.instructions:
             index, function = instruction.result, whole.get(instruction.result)
             if self.phase[index] == ONCE:
-                self.before.append((index, once(instruction, program.dtype(index))))
+                self.before.append((index, once(instruction, program.dtype(index)), None))
             elif self.phase[index] == HOISTED and function is not None:
-                self.before.append((index, for_all(instruction, function, program.dtype(index))))
+                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
+                self.before.append((index, for_all(instruction, function, program.dtype(index)), dying[0] if dying and takes_out(function) else None))
         loop = [i for i in self.instructions if self.phase[i.result] == LOOP]
         inloop = {i.result for i in loop}
         stacked = {k for k in self.stored if k in inloop}
@@ -98,6 +108,13 @@ class Plan:
         for index, place in self.copies.items():
             extra.append(f"copyto(v{index}, {self.loop._name(place)})")
         self.loop.compile(extra)
+
+    def _fresh(self, producer: Instruction | None, index: int) -> bool:
+        """Whether a hoisted instruction makes an array of its own that another hoisted value could live in."""
+        if producer is None or self.phase[producer.result] != HOISTED or not (producer.op.name == "matmul" or isinstance(producer.op.forward, np.ufunc)):
+            return False
+        a, b = self.laid.at(Value(producer.result)), self.laid.at(Value(index))
+        return bool(a.shape == b.shape and a.dtype == b.dtype)
 
     def _reached(self, program: Program) -> list[tuple[set[int], bool]]:
         """For each result the inputs and states that its gradient reaches, by number, and whether it reaches a weight."""
@@ -187,8 +204,8 @@ class Plan:
             if slot not in arrays:
                 arrays |= self._states(j, slot, steps, reverse)
             arrays[self.x + j][-1 if reverse else 0] = first[j]
-        for index, runner in self.before:
-            arrays[index] = runner(value, steps)
+        for index, runner, place in self.before:
+            arrays[index] = runner(value, steps) if place is None else runner(value, steps, out=arrays[place])
         for index in self.exposed:
             if index not in arrays:
                 arrays |= self._stacks(steps, [index])

@@ -30,9 +30,10 @@ class Pool:
     """Workspaces given back, to be taken again: fresh memory costs a page fault for every 4,096 bytes.
 
     All of them together take ``limit`` bytes at most, and are ``count`` at most; those that were not asked for the longest go first.
+    One of more than ``large`` bytes is not kept: there the time that it takes to fill it outweighs the faults.
     """
 
-    limit, count = 1 << 28, 256
+    limit, count, large = 1 << 28, 256, 1 << 27
 
     def __init__(self) -> None:
         self._free: OrderedDict[Any, list[Workspace]] = OrderedDict()
@@ -49,6 +50,8 @@ class Pool:
             return self._removed(free)
 
     def give(self, kind: Any, workspace: Workspace) -> None:
+        if workspace.nbytes > self.large:
+            return
         with self._lock:
             self._free.setdefault(kind, []).append(workspace)
             self._free.move_to_end(kind)
