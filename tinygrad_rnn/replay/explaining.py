@@ -43,7 +43,7 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
 
     def add(phase: str, program: Program, instruction: Instruction, label: Any, lives: str, times: int) -> None:
         nonlocal total
-        values = [argument.value if isinstance(argument, Constant) else _arrays(program, argument) for argument in instruction.arguments]
+        values = [_arrays(program, argument) for argument in instruction.arguments]
         # Parts of a whole that is put together are written where they belong: nothing is added.
         count = 0 if lives.startswith("assembled") else operations(instruction.op, tuple(values), program.arrays[instruction.result]) * times
         total += count
@@ -98,10 +98,10 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
 
 
 def _arrays(program: Program, argument: Any) -> Any:
-    if isinstance(argument, Value):
-        return program.arrays[argument.index]
-    if isinstance(argument, Outer):
-        return program.outer[argument.index]
+    if isinstance(argument, Constant):
+        return argument.value
+    if isinstance(argument, Value | Outer):
+        return program.at(argument)
     return [_arrays(program, part) for part in argument]
 
 

@@ -250,7 +250,7 @@ class _Unrolling:
         if again.program.key() != trace.program.key() or second != places:
             return "two steps did different things: a counter, a branch or a random number that Python made"
         if any(not _same(a, b) for a, b in zip(trace.program.outer, again.program.outer, strict=True)):
-            return "each step made a tensor or an array of its own, other than by an operation on its inputs"
+            return "each step made a tensor or an array of its own, with other values than the one before"
         pairs = [(trace.program.arrays[index], again.program.arrays[index]) for _, index in trace.program.draws]
         if any(a.size and np.array_equal(a, b) for a, b in pairs):
             return "its random numbers begin again at each step"
@@ -349,13 +349,10 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two steps reached one and the same tensor outside."""
+    """Whether two steps reached the same outside: one and the same weight, or constants that are equal."""
     if a._node is not None or b._node is not None:
         return a._node is b._node
-    if a._source is None:
-        return a._data is b._data
-    # The same array may have been filled anew between the steps; what was recorded are copies.
-    return a._source is b._source and np.array_equal(a._data, b._data, equal_nan=a.dtype.kind == "f")
+    return a._data is b._data or np.array_equal(a._data, b._data, equal_nan=a.dtype.kind == "f")
 
 
 def _aligned(mask: Tensor, x: Tensor) -> Any:
