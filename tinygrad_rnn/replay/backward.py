@@ -14,7 +14,7 @@ from ..core.tensor import Tensor, run_sweep, wrap
 from ..ops.indexing import add_at
 from .batching import Batched, batched, elementwise, static
 from .panels import Layout
-from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, needed_for, once, uses_of, varying
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, needed_for, once, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
 from .workspace import Lease, Workspace
 
@@ -75,17 +75,20 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
     return trace.program, [trace.place(found[t._node][0]) if t._node is not None and t._node in found else None for t in leaves], seeds
 
 
+_LINEAR = set("transpose reshape getitem scatter columns panels negative add subtract sum broadcast_to astype".split())
+
+
 class Backward:
     """The backward program of a step with its phases, and how to run it for all steps.
 
-    ``widths`` are those of the forward values in panels, ``phases`` the forward values' own, ``count`` is how many
+    ``fortran`` says which outer tensors are in Fortran's order, ``widths`` are those of the forward values in panels, ``phases`` the forward values' own, ``count`` is how many
     values the step has: the first ``x`` are inputs, the next ``state`` its state.
     """
 
     def __init__(
-        self, program: Program, places: list[Place], seeds: list[int | None], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int
+        self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int
     ) -> None:
-        self.program, self.seeds, self.count, self.x, self.state = program, seeds, count, x, state
+        self.program, self.seeds, self.fortran, self.count, self.x, self.state = program, seeds, fortran, count, x, state
         instructions, self.parts = assemblies(program, {p.index for p in places if isinstance(p, Value)})
         layout = Layout(program, instructions, self.parts, widths)
         self.places = [layout.plain(place) for place in places]
@@ -114,9 +117,6 @@ class Backward:
         for instruction in self.instructions:
             moves = any(isinstance(p, Value) and self._varies(p.index) for p in flat(instruction))
             self.phase[instruction.result] = DEFERRED if moves else ONCE
-        uses, weights = uses_of(self.instructions), self.places[self.x + self.state :]
-        others = {p.index for p in self.places[: self.x + self.state] if isinstance(p, Value)}
-        self.finals = {p.index for p in weights if isinstance(p, Value) and p.index in self.made and not uses[p.index] and p.index not in others}
         pull = [p.index for p in self._pulls if isinstance(p, Value)]
         while True:
             while pull:
@@ -124,6 +124,7 @@ class Backward:
                 if self.phase.get(index) == DEFERRED:
                     self.phase[index] = LOOP
                     pull += [p.index for p in flat(self.made[index]) if isinstance(p, Value)]
+            self.finals = {index for index in self._summable() if self.phase[index] == DEFERRED}
             pull = [i.result for i in self._in(DEFERRED) if not self._deferrable(i)]
             if not pull:
                 break
@@ -138,27 +139,63 @@ class Backward:
         self._prepare()
 
     def _prepare(self) -> None:
-        """What runs before the loop, and what after it, with whether it gives the sum over all steps."""
+        """What runs before the loop, and what after it."""
         self.before: list[tuple[int, Runner]] = []
-        self.after: list[tuple[int, Runner, bool]] = []
+        self.after: list[tuple[int, Runner]] = []
         for instruction in self.instructions:
             index, phase = instruction.result, self.phase[instruction.result]
             dtype, function = self.program.dtype(index), self.batched.get(index)
-            final = self._final(instruction) if phase == DEFERRED and index in self.finals else None
             if phase == ONCE:
                 self.before.append((index, once(instruction, dtype)))
-            elif final is not None:
-                self.after.append((index, for_all(instruction, final, dtype), True))
-            elif phase in (HOISTED, DEFERRED) and function is not None:
-                if phase == HOISTED:
-                    self.before.append((index, for_all(instruction, function, dtype)))
-                else:
-                    self.after.append((index, for_all(instruction, function, dtype), False))
+            elif phase == HOISTED and function is not None:
+                self.before.append((index, for_all(instruction, function, dtype)))
+            elif index in self.finals:
+                self.after.append((index, self._summing(instruction, function, dtype)))
+            elif phase == DEFERRED and function is not None:
+                self.after.append((index, for_all(instruction, function, dtype)))
+
+    def _summing(self, instruction: Instruction, function: Batched | None, dtype: Any) -> Runner:
+        """Runs an instruction of which the sum over all steps is wanted."""
+        if self._on_sums(instruction, self.finals):
+            if instruction.result not in self.parts:
+                return once(instruction, dtype)
+            whole = for_all(instruction, self._assembled(instruction.result), dtype)
+            return lambda read, steps: whole(lambda part: read(part)[None], 1)[0]
+        final = self._final(instruction)
+        if final is not None:
+            return for_all(instruction, final, dtype)
+        assert function is not None
+        all_steps = for_all(instruction, function, dtype)
+        return lambda read, steps: all_steps(read, steps).sum(axis=0)
+
+    def _summable(self) -> set[int]:
+        """Values of which the sum over all steps is enough: weights' gradients, and what only leads to them by linear operations."""
+        targets = {p.index for p in self.places[self.x + self.state :] if isinstance(p, Value)}
+        kept = {p.index for p in self.places[: self.x + self.state] if isinstance(p, Value)}
+        users: dict[int, list[Instruction]] = {}
+        for instruction in self.instructions:
+            for part in flat(instruction):
+                if isinstance(part, Value):
+                    users.setdefault(part.index, []).append(instruction)
+        found = {index for index in self.made if self._varies(index) and index not in kept and (index in targets or index in users)}
+        before = -1
+        while before != len(found):
+            before = len(found)
+            found = {index for index in found if not (index in targets and index in users) and all(self._on_sums(user, found) for user in users.get(index, ()))}
+        return found
+
+    def _on_sums(self, instruction: Instruction, sums: set[int]) -> bool:
+        """Whether an instruction, linear in what varies, gives the sum of its results for the sums of its operands."""
+        moving = [p.index for p in flat(instruction) if isinstance(p, Value) and self._varies(p.index)]
+        if instruction.result not in sums or not moving or not sums.issuperset(moving):
+            return False
+        name = instruction.op.name
+        return instruction.result in self.parts or name in _LINEAR or (name in ("multiply", "matmul") and len(moving) == 1)
 
     def _deferrable(self, instruction: Instruction) -> bool:
         """Whether an instruction can run for all steps at once; if so, notes how."""
         result = instruction.result
-        if result in self.finals and self._final(instruction) is not None:
+        if result in self.finals and (self._on_sums(instruction, self.finals) or self._final(instruction) is not None):
             return True
         self.batched[result] = self._assembled(result) if result in self.parts else batched(instruction, self.program, varying(instruction, self._varies))
         return self.batched[result] is not None
@@ -233,10 +270,7 @@ class Backward:
         return assembled
 
     def _final(self, instruction: Instruction) -> Any:
-        """A function that gives the instruction's result summed over all steps, where there is a better way than to sum.
-
-        ``flipped`` asks for it in Fortran's order: of the transpose of a weight, so that the weight's own gradient is C-contiguous.
-        """
+        """A function that gives the instruction's result summed over all steps, where there is a better way than to sum."""
         op, arguments, result = instruction
         if result in self.parts:
             return None
@@ -244,16 +278,17 @@ class Backward:
             return None
         program = self.program
         if op.name == "matmul" and all(len(program.shape(a.index)) == 2 for a in arguments):
+            turned = self._turned(result)
 
-            def product(x: np.ndarray, g: np.ndarray, steps: int, flipped: bool) -> np.ndarray:
+            def product(x: np.ndarray, g: np.ndarray, steps: int) -> np.ndarray:
                 rows, columns = x.transpose(1, 0, 2).reshape(x.shape[1], steps * x.shape[2]), g.reshape(steps * g.shape[1], g.shape[2])
-                return np.asarray(columns.T.dot(rows.T).T if flipped else rows.dot(columns))
+                return np.asarray(columns.T.dot(rows.T).T if turned else rows.dot(columns))
 
             return product
         if op.name == "scatter" and len(program.shape(result)):
             shape = program.shape(result)
 
-            def scattered(values: np.ndarray, index: np.ndarray, steps: int, flipped: bool) -> np.ndarray:
+            def scattered(values: np.ndarray, index: np.ndarray, steps: int) -> np.ndarray:
                 total = np.zeros(shape, values.dtype)
                 add_at(total, index, values)
                 return total
@@ -264,8 +299,15 @@ class Backward:
             axis = static(instruction, "axis")
             axes = (axis,) if isinstance(axis, int) else axis
             if len(source) == 2 and axes == (0,):
-                return lambda a, steps, flipped: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(a.shape[0] * a.shape[1], a.shape[2])).reshape(program.shape(result))
+                return lambda a, steps: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(a.shape[0] * a.shape[1], a.shape[2])).reshape(program.shape(result))
         return None
+
+    def _turned(self, index: int) -> bool:
+        """Whether a matrix on the way to a weight's gradient is better made in Fortran's order, so that the gradient is C-contiguous."""
+        for instruction in self.instructions:
+            if instruction.op.name == "transpose" and instruction.arguments[0] == Value(index):
+                return not self._turned(instruction.result)
+        return any(place == Value(index) and fortran for place, fortran in zip(self.places[self.x + self.state :], self.fortran, strict=False))
 
     def _workspace(self, steps: int) -> Workspace:
         program = self.program
@@ -306,11 +348,9 @@ class Backward:
         self.loop.run(steps, not reverse, arrays, value, (kept, own))
         done = True
         summed: dict[int, np.ndarray] = {source: arrays[index] for index, source in self.accumulators.items()}
-        weights = zip(self.places[self.x + self.state :], outer, strict=False)
-        flipped = {p.index for p, o in weights if isinstance(p, Value) and o.flags.f_contiguous and not o.flags.c_contiguous}
-        for index, runner, final in self.after:
-            if final:
-                summed[index] = runner(value, steps, flipped=index in flipped)
+        for index, runner in self.after:
+            if index in self.finals:
+                summed[index] = arrays[index] = runner(value, steps)
             else:
                 arrays[index] = runner(value, steps)
 

@@ -81,9 +81,13 @@ class Program:
         return (
             tuple([(i.op, *map(_coded, i.arguments)) for i in self.instructions]),
             tuple([(a.shape, a.dtype.str) for a in self.arrays[: self.inputs]]),
-            tuple([(t._data.shape, t._data.dtype.str, t._node is not None) for t in self.outer]),
+            tuple([(t._data.shape, t._data.dtype.str, t._node is not None, in_fortran_order(t._data)) for t in self.outer]),
             tuple([index for _, index in self.draws]),
         )
+
+
+def in_fortran_order(array: np.ndarray) -> bool:
+    return array.flags.fnc
 
 
 def _no_draw() -> np.ndarray:

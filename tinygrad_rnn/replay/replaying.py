@@ -18,7 +18,7 @@ from .backward import Backward, Place, derive
 from .batching import is_view, takes_out, view_of
 from .panels import Layout, gates
 from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, needed_for, once, operands, uses_of
-from .program import Instruction, Outer, Program, Unreplayable, Value, interpret
+from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
 from .workspace import Lease, Workspace
 
 
@@ -152,7 +152,8 @@ class Plan:
         same = first.key() == second.key() and [places, seeds] == others
         if not (same and all(np.array_equal(a._data, b._data, equal_nan=True) for a, b in zip(first.outer, second.outer, strict=True))):
             raise Unreplayable("its gradient is computed otherwise for other values")
-        return Backward(first.light(len(program.outer)), places, seeds, self.widths, self.phase, len(program.arrays), self.x, self.state, self.outputs)
+        fortran = [in_fortran_order(t._data) for t in program.outer]
+        return Backward(first.light(len(program.outer)), places, seeds, fortran, self.widths, self.phase, len(program.arrays), self.x, self.state, self.outputs)
 
     def _laid_out(self) -> tuple[Program, dict[int, int]]:
         """The program with its gates in panels, and the widths of those."""
