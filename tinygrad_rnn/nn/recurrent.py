@@ -14,7 +14,7 @@ from ..core.tensor import Tensor, is_tensor, settings, wrap
 from ..errors import DtypeError, ShapeError
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.shaping import concatenate, stack, swapaxes
-from ..replay import tree, unroll
+from ..replay import Pure, tree, unroll
 from ..replay.unrolling import checked_lengths
 from . import init
 from .functional import dropout
@@ -98,7 +98,7 @@ class RNNCell(Cell):
             p = x @ W if b is None else x @ W + b
             return activation(p + h @ U)  # type: ignore[no-any-return]
 
-        return step
+        return Pure(step, (RNNCell, activation, b is None), [W, U] if b is None else [W, U, b])
 
 
 class GRUCell(Cell):
@@ -130,7 +130,7 @@ class GRUCell(Cell):
             n = tanh(p[..., 2 * H :] + r * q[..., 2 * H :])
             return n + z * (h - n)  # type: ignore[no-any-return]
 
-        return step
+        return Pure(step, (GRUCell, H, b is None), [W, U] if b is None or c is None else [W, U, b, c])
 
 
 class LSTMCell(Cell):
@@ -194,7 +194,7 @@ class LSTMCell(Cell):
             h = sigmoid(a[..., 3 * H :]) * tanh(c)
             return (h if P is None else h @ P), c
 
-        return step
+        return Pure(step, (LSTMCell, H, b is None, P is None), [t for t in (W, U, b, P) if t is not None])
 
 
 class Recurrent(Module):
@@ -416,8 +416,9 @@ class Recurrent(Module):
                 return next(tree.leaves(result)), result
             return result
 
-        step.origin = cell  # type: ignore[attr-defined]
-        return step
+        made: Any = Pure(step, run.key, run.tensors) if isinstance(run, Pure) else step
+        made.origin = cell
+        return made  # type: ignore[no-any-return]
 
 
 class RNN(Recurrent):
