@@ -197,6 +197,7 @@ class _Unrolling:
         trace = Trace(self.outer.draws)
         y, new = self.one(len(self.done), state, trace)
         self.done.append((y, new))
+        trace.program.labels = trace.labels()
         return trace, [trace.place(leaf) for leaf in [*tree.leaves(y), *tree.leaves(new)]]
 
     def replay(self) -> str:
@@ -207,7 +208,7 @@ class _Unrolling:
         plan, program, drawn = found
         others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn, self.steps)]
         xs, states = list(tree.leaves(self.inputs)), list(tree.leaves(self.state))
-        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer, self.name)
+        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program, self.name)
         self.results = tree.like(self.done[0][0], iter(ys)), tree.like(self.state, iter(ends))
         return ""
 
