@@ -121,14 +121,18 @@ class Leaf(Record):
 
 
 class Constant:
-    """The description of an operand that needs no gradient: its value is not kept."""
+    """The description of an operand that needs no gradient: its value is not kept.
 
-    __slots__ = ("dtype", "name", "shape")
+    ``cut`` is the place in execution order of the record that the operand was detached from, or None.
+    """
 
-    def __init__(self, name: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    __slots__ = ("cut", "dtype", "name", "shape")
+
+    def __init__(self, name: str | None, shape: tuple[int, ...], dtype: np.dtype[Any], cut: int | None = None) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
+        self.cut = cut
 
     def __repr__(self) -> str:
         return f"Constant({self.name or ''}{self.shape}, {self.dtype})"

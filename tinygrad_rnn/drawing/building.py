@@ -1,0 +1,662 @@
+"""The model of a picture: nodes, edges, frames and parameters, stamped from the sketches in the places that were arranged."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..core.state import scope_text
+from ..core.tape import Record
+from .arranging import COLUMN_GAP, HEAD, Arrangement, Block
+from .lanes import INPUT, LaneView, Step, field_label
+from .layout import Rect, route, straightened, text_width
+from .model import Cluster, Edge, Node, Parameter, Point, Port, Rail
+from .naming import Ids, number, size, symbols
+from .reading import Reading
+from .sketch import Box, Line
+
+
+class Builder:
+    """Fills the lists that a :class:`~tinygrad_rnn.drawing.graph.Graph` holds. ``flow`` and ``values`` may be None."""
+
+    def __init__(self, reading: Reading, depth: str, fold: Any, rolled: bool, flow: Any, values: Any) -> None:
+        self.reading, self.depth, self.rolled, self.flow, self.values = reading, depth, rolled, flow, values
+        self.norms: dict[Record, float] = flow.norms if flow is not None else {}
+        self.nodes: list[Node] = []
+        self.edges: list[Edge] = []
+        self.clusters: list[Cluster] = []
+        self.rails: list[Rail] = []
+        self.parameters: list[Parameter] = []
+        self.parameter: dict[Any, Parameter] = {}
+        self.symbol: dict[Record, str] = {}
+        self.ids = Ids()
+        self.number = {record: k for k, record in enumerate(reading.tape.records)}
+        self._parameters()
+        self.plan = Arrangement(reading, depth, fold, rolled, flow is not None, self.symbol)
+        self.box: dict[tuple[int, int, int], Node] = {}
+        """The node of a box, by lane, column and number in its sketch."""
+        self.through: dict[tuple[int, int, int], Node] = {}
+        """The node that stands for a state (-1: for the lane) in a folded column, by lane and column."""
+        self.rest: dict[int, Node] = {}
+        self.paths: dict[Any, list[Point]] = {}
+        for block in self.plan.blocks:
+            self._frames(block)
+        self._outer_nodes()
+        for block in self.plan.blocks:
+            for position, columns in enumerate(block.shown):
+                for view in block.lanes:
+                    if len(columns) == 1:
+                        self._step_edges(block, view, columns[0], position)
+                    else:
+                        self._fold_edges(block, view, columns)
+        self._outer_edges()
+        self._shares()
+        self.reference = self._reference()
+        if self.reference:
+            for edge in self.edges:
+                edge.relative = None if edge.norm is None else edge.norm / self.reference
+
+    # Parameters
+
+    def _parameters(self) -> None:
+        weights, used = self.reading.weights, {}
+        for record in self.reading.tape.records:
+            if record not in weights:
+                used.update(dict.fromkeys([self._root(p) for p in record.parents if p in weights]))
+        names = [tuple(leaf.name or f" {leaf.index}" for leaf in weights[root]) for root in used]
+        unnamed = {name: f"w{k + 1}" for k, name in enumerate(dict.fromkeys(n for parts in names for n in parts if n[0] == " "))}
+        names = [tuple(unnamed.get(part, part) for part in parts) for parts in names]
+        for colour, (root, parts, short) in enumerate(zip(used, names, symbols(names), strict=True)):
+            name = " + ".join(parts) if root.is_leaf or root.op.name == "add" else f"{root.op.name}({', '.join(parts)})"
+            made = Parameter(self.ids.new(f"param-{name}"), name, short, root.shape, str(root.dtype), norm=self.norms.get(root), colour=colour)
+            made.value = None if self.values is None else self.values.get(root)
+            self.parameters.append(made)
+            self.parameter[root] = made
+        for record in weights:
+            root = self._root(record)
+            if root in self.parameter:
+                self.parameter[record] = self.parameter[root]
+                self.symbol[record] = self.parameter[root].symbol
+        for key, constant in self.reading.frozen.items():
+            name = constant.name or "constant"
+            self.parameter[key] = Parameter(self.ids.new(f"param-{name}"), name, name, constant.shape, str(constant.dtype), colour=-1, frozen=True)
+            self.parameters.append(self.parameter[key])
+
+    def _root(self, record: Any) -> Record:
+        """The leaf that a view is a view of, or the record that is made of several leaves."""
+        while not record.is_leaf and len([p for p in record.parents if p is not None]) == 1:
+            record = record.parents[0]
+        return record  # type: ignore[no-any-return]
+
+    def _shares(self) -> None:
+        """How often each parameter is used, and what it gets from each step."""
+        weights, place, passed = self.reading.weights, self.reading.place, {} if self.flow is None else self.flow.passed
+        squares: dict[str, dict[int, float]] = {p.id: {} for p in self.parameters}
+        for record in self.reading.tape.records:
+            if record.is_leaf or record in weights:
+                continue
+            step = place[record][1] + 1 if record in place else 0
+            for parent in record.parents:
+                if parent in weights:
+                    self.parameter[parent].uses += 1
+            if self.reading.frozen and record.constants:
+                for constant in record.constants:
+                    if id(constant) in self.reading.frozen:
+                        self.parameter[id(constant)].uses += 1
+            for parent, norm in passed.get(record, ()):
+                if parent in weights:
+                    row = squares[self.parameter[parent].id]
+                    row[step] = math.hypot(row.get(step, 0.0), norm)
+        for parameter in self.parameters:
+            parameter.shares = dict(sorted(squares[parameter.id].items()))
+
+    # Nodes
+
+    def _frames(self, block: Block) -> None:
+        """The frames of the steps of a block, with the nodes in them."""
+        for position, columns in enumerate(block.shown):
+            first, last = (self._time(columns[0]), self._time(columns[-1]))
+            x, bottom = block.x(position), block.bottom
+            name = f"{block.prefix}step{first}" if len(columns) == 1 else f"{block.prefix}step{first}-{last}"
+            label = f"t = {first}" if len(columns) == 1 else f"t = {first} … {last}"
+            frame = Cluster(self.ids.new(name), label, "step", columns[0] + 1, len(columns), x=x, y=block.top, width=block.width, height=bottom - block.top)
+            self.clusters.append(frame)
+            for view in block.lanes:
+                if len(columns) > 1:
+                    self._folded(block, view, columns, frame)
+                elif columns[0] in view.steps:
+                    self._stamp(block, view, columns[0], x, frame)
+        for view in block.lanes:
+            for state, y in view.rails.items():
+                self.rails.append(Rail(view.names[state], view.id, self.base(view) + y, view.lane.backwards))
+
+    def _time(self, column: int) -> str:
+        return "t" if self.rolled else ".".join(str(part + 1) for part in self.reading.times[column])
+
+    def base(self, view: LaneView) -> float:
+        """Where the rows of a lane begin."""
+        return view.top + 22
+
+    def _stamp(self, block: Block, view: LaneView, column: int, x: float, frame: Cluster) -> None:
+        lane, step, time = view.lane, view.steps[column], self._time(column)
+        reader, records = self.plan.readers[lane], lane.groups[column]
+        prefix = frame.id if len(block.lanes) == 1 else f"{frame.id}-{view.id}"
+        base, many = self.base(view), len(self.reading.lanes) > 1
+        for k, box in enumerate(step.sketch.boxes):
+            (px, py), (width, height) = step.placed.boxes[k], step.placed.sizes[k]
+            record = records[box.which]
+            state = view.names.get(box.which) if self.depth != "cell" else None
+            node = self._node(f"{prefix}-{state or box.name or box.op}", box, record, records)
+            node.label = reader.label(box, records, time) if not box.fields else ""
+            node.state, node.step, node.lane = state, column + 1, view.id if many else ""
+            node.x, node.y, node.width, node.height = x + view.x(px, block.width), base + py, width, height
+            self._ports(node, box, records, lane.backwards)
+            self._add(node, frame)
+            self.box[lane.number, column, k] = node
+        for k, (px, py) in step.placed.inputs.items():
+            line = step.sketch.lines[k]
+            label = reader.input_label(line, records, time)
+            node = Node(self.ids.new(f"{prefix}-{label.split()[0]}"), label, "input", shape=line.shape, dtype=str(line.source[1].dtype), step=column + 1, lane=view.id if many else "")
+            node.x, node.y, node.width, node.height = x + view.x(px, block.width), base + py, text_width(label, 10) + 22, INPUT
+            self._add(node, frame)
+            self._edge(node, self.box[lane.number, column, line.head], line, records, "input", [(node.x, node.y - node.height / 2)], step=column + 1)
+
+    def _node(self, name: str, box: Box, record: Record, records: list[Record]) -> Node:
+        node = Node(self.ids.new(name), "", box.kind, box.op, box.name, None, record.shape, str(record.dtype), scope_text(record.scope), getattr(record, "source", ""))
+        node.record = self.number.get(record)
+        node.norm = self.norms.get(record)
+        node.value = None if self.values is None else self.values.get(record)
+        for weight, _, _ in box.weights:
+            if weight in self.parameter and self.parameter[weight].id not in node.parameters:
+                node.parameters.append(self.parameter[weight].id)
+        node.parameters += [self.parameter[id(constant)].id for constant in box.frozen]
+        return node
+
+    def _ports(self, node: Node, box: Box, records: list[Record], mirrored: bool = False) -> None:
+        width = node.width / max(1, len(box.fields))
+        for j, field in enumerate(box.fields):
+            record = records[field.which]
+            place = len(box.fields) - 1 - j if mirrored else j
+            value = None if self.values is None else self.values.get(record)
+            node.ports.append(Port(f"p{j}", field_label(field), record.shape, self.norms.get(record), value, (place + 0.5) * width, width))
+
+    def _add(self, node: Node, frame: Cluster | None = None) -> None:
+        self.nodes.append(node)
+        if frame is not None:
+            frame.nodes.append(node.id)
+
+    def _folded(self, block: Block, view: LaneView, columns: list[int], frame: Cluster) -> None:
+        """A folded lane: a line of text, and each state on its rail with its norms at all of these steps."""
+        lane, base = view.lane, self.base(view)
+        boxes = len(self.plan.readers[lane].reference.boxes)
+        suffix = "" if len(block.lanes) == 1 else f"-{view.id}"
+        label = f"{len(columns)} more steps,\nthe same {boxes} boxes" if self.depth != "cell" else f"{len(columns)} more steps"
+        node = Node(self.ids.new(f"{frame.id}{suffix}-folded"), label, "fold", step=columns[0] + 1, lane=view.id if len(self.reading.lanes) > 1 else "")
+        levels = sorted(view.rails.values())
+        gaps = list(zip([-20.0, *[y + 16 for y in levels]], [*[y - 16 for y in levels], view.height], strict=True))
+        low, high = max(gaps, key=lambda gap: gap[1] - gap[0])
+        node.x, node.y, node.width, node.height = frame.x + frame.width / 2, base + (low + high) / 2, min(130.0, frame.width - 20), 34.0
+        self._add(node, frame)
+        for state, y in view.rails.items():
+            rail = Node(self.ids.new(f"{frame.id}{suffix}-{view.names[state]}"), view.names[state], "rail", state=view.names[state], step=columns[0] + 1, lane=node.lane)
+            rail.series = [self.norms.get(lane.groups[c][state]) if state < len(lane.groups[c]) else None for c in columns]
+            rail.x, rail.y, rail.width, rail.height = frame.x + frame.width / 2, base + y, frame.width - 12, 26.0
+            known = [norm for norm in rail.series if norm is not None]
+            rail.norm = known[-1] if known else None
+            self._add(rail, frame)
+            for column in columns:
+                self.through[lane.number, column, state] = rail
+        for column in columns:
+            self.through[lane.number, column, -1] = node
+
+    # Edges
+
+    def flown(self, record: Record, position: int) -> float | None:
+        """The norm of what a record passes back to one of its operands."""
+        if self.flow is None:
+            return None
+        passed = self.flow.passed.get(record, ())
+        k = sum(p is not None for p in record.parents[:position])
+        return passed[k][1] if k < len(passed) else None
+
+    def _edge(self, tail: Node, head: Node, line: Line, records: list[Record], kind: str, points: list[Point], port: str = "", state: str | None = None, step: int | None = None) -> Edge:
+        record = records[line.reader]
+        norm = None if not line.tracked else self.norms.get(record) if line.position < 0 else self.flown(record, line.position)
+        if self.depth == "cell" and line.tracked and kind == "state" and tail.kind == "cell":
+            norm = self.norms.get(self.reading.tape.records[tail.record]) if state is None and tail.record is not None else norm
+        edge = Edge(tail.id, head.id, port, "", kind, state, line.shape, step, line.tracked, norm)
+        if len(points) == 1:
+            points = [points[0], (head.x + max(-head.width / 2 + 4, min(head.width / 2 - 4, points[0][0] - head.x)), head.y + head.height / 2)]
+        edge.points = straightened(points)
+        self.edges.append(edge)
+        return edge
+
+    def _rect(self, view: LaneView, block: Block, step: Step, k: int) -> Rect:
+        """A box in its column."""
+        (x, y), (w, h) = step.placed.boxes[k], step.placed.sizes[k]
+        x = view.x(x, block.width)
+        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+    def _rects(self, view: LaneView, block: Block, step: Step, *but: int) -> list[Rect]:
+        found = [self._rect(view, block, step, k) for k in range(len(step.sketch.boxes)) if k not in but]
+        for k, (x, y) in step.placed.inputs.items():
+            x, w = view.x(x, block.width), text_width("0" * 8, 10)
+            if step.sketch.lines[k].head not in but:
+                found.append((x - w / 2, y - 11, x + w / 2, y + 11))
+        return [(a - 2, b - 2, c + 2, d + 2) for a, b, c, d in found]
+
+    def _step_edges(self, block: Block, view: LaneView, column: int, position: int) -> None:
+        step = view.steps.get(column)
+        if step is None:
+            return
+        lane, x, base = view.lane, block.x(position), self.base(view)
+        records = lane.groups[column]
+        for k, line in enumerate(step.sketch.lines):
+            if k in step.placed.inputs:
+                continue
+            head = self.box[lane.number, column, line.head]
+            if line.source[0] == "box":
+                tail = self.box[lane.number, column, line.source[1]]
+                points = self._cached(("in", id(step.placed), k), lambda step=step, k=k: self._inner(view, block, step, k))
+                port = "" if line.source[2] is None else f"p{line.source[2]}"
+                self._edge(tail, head, line, records, "flow", [(x + a, base + b) for a, b in points], port, step=column + 1)
+            elif k in step.rail:
+                self._state_edge(block, view, column, position, k)
+            else:
+                self._outer_edge(block, view, column, position, k)
+
+    def _cached(self, key: Any, make: Any) -> list[Point]:
+        found = self.paths.get(key)
+        if found is None:
+            found = self.paths[key] = make()
+        return found
+
+    def _inner(self, view: LaneView, block: Block, step: Step, k: int) -> list[Point]:
+        line = step.sketch.lines[k]
+        tail, head = self._rect(view, block, step, line.source[1]), self._rect(view, block, step, line.head)
+        start = None
+        port = line.source[2]
+        if port is not None:
+            fields = step.sketch.boxes[line.source[1]].fields
+            place = len(fields) - 1 - port if view.lane.backwards else port
+            width = (tail[2] - tail[0]) / len(fields)
+            middle = tail[0] + (place + 0.5) * width
+            level = abs((tail[1] + tail[3]) - (head[1] + head[3])) < 2
+            ahead = head[0] > tail[2] if not view.lane.backwards else head[2] < tail[0]
+            last = place == (0 if view.lane.backwards else len(fields) - 1)
+            if level and ahead and last:
+                start = (tail[0] if view.lane.backwards else tail[2], (tail[1] + tail[3]) / 2)
+            else:
+                start = (middle, tail[1] if head[1] < tail[3] else tail[3])
+        elif step.sketch.boxes[line.head].fields:
+            # Into a split from straight above or below, not to its middle.
+            x = min(max((tail[0] + tail[2]) / 2, head[0] + 6), head[2] - 6)
+            head = (x - 1, head[1], x + 1, head[3]) if tail[3] < head[1] or tail[1] > head[3] else head
+        return route(tail, head, self._rects(view, block, step, line.source[1], line.head), start)
+
+    def _entry(self, view: LaneView, block: Block, step: Step, k: int) -> list[Point]:
+        """From the side of a column on a state's rail to the box that reads it."""
+        y = view.rails[step.rail[k]] if self.depth != "cell" else step.placed.rails[step.rail[k]]
+        x = block.width + COLUMN_GAP / 2 if view.lane.backwards else -COLUMN_GAP / 2
+        head = self._rect(view, block, step, step.sketch.lines[k].head)
+        if head[1] < y < head[3]:
+            side = head[2] if view.lane.backwards else head[0]
+            others = self._rects(view, block, step, step.sketch.lines[k].head)
+            if not any(b < y < d and min(x, side) < c and max(x, side) > a for a, b, c, d in others):
+                return [(x, y), (side, y)]
+        inner = view.x(8, block.width)
+        points = route((inner - 1, y - 1, inner + 1, y + 1), head, self._rects(view, block, step, step.sketch.lines[k].head), (inner, y))
+        middle = (head[1] + head[3]) / 2
+        # Down or up beside the boxes, then straight in, where nothing stands in the way.
+        side = head[2] if view.lane.backwards else head[0]
+        if not any(b < middle < d and min(inner, side) < c and max(inner, side) > a for a, b, c, d in self._rects(view, block, step, step.sketch.lines[k].head)):
+            points = [(inner, y), (inner, middle), (side, middle)]
+        return [(x, y), *points]
+
+    def _exit(self, view: LaneView, block: Block, step: Step, k: int, y: float, column: int) -> list[Point]:
+        """From the box that makes a state to the side of its column, on the rail."""
+        box = self._rect(view, block, step, k)
+        x = -COLUMN_GAP / 2 if view.lane.backwards else block.width + COLUMN_GAP / 2
+        side = box[0] if view.lane.backwards else box[2]
+        others = self._rects(view, block, step, k)
+        if box[1] < y < box[3] and not any(b < y < d and min(x, side) < c and max(x, side) > a for a, b, c, d in others):
+            return [(side, y), (x, y)]
+        inner = view.x(view.width - 8, block.width)
+        return [*route(box, (inner - 1, y - 1, inner + 1, y + 1), others), (x, y)]
+
+    def _state_edge(self, block: Block, view: LaneView, column: int, position: int, k: int) -> None:
+        """The edge that brings a state: from the step before, from a fold, or its first value."""
+        lane, step = view.lane, view.steps[column]
+        line, state = step.sketch.lines[k], step.rail[k]
+        x, base, name = block.x(position), self.base(view), view.names[step.rail[k]]
+        head, records = self.box[lane.number, column, line.head], lane.groups[column]
+        entry = [(x + a, base + b) for a, b in self._cached(("entry", id(step.placed), k), lambda: self._entry(view, block, step, k))]
+        level = entry[0][1]
+        if line.source[0] == "step" and line.source[1] == lane.number:
+            before = column + line.source[2]
+            rail = self.through.get((lane.number, before, state))
+            if self.rolled:
+                self._loop(block, view, column, k, entry, line)
+                return
+            if rail is not None:
+                side = rail.x + (-1 if lane.backwards else 1) * rail.width / 2
+                self._edge(rail, head, line, records, "state", [(side, level), *entry], state=name, step=column + 1)
+                return
+            there = view.steps.get(before)
+            if there is not None and line.source[3] in there.sketch.where:
+                made = there.sketch.where[line.source[3]][0]
+                offset = self._left(block, before)
+                out = [(offset + a, base + b) for a, b in self._cached(("exit", id(there.placed), made, level), lambda: self._exit(view, block, there, made, level - base, before))]
+                self._edge(self.box[lane.number, before, made], head, line, records, "state", [*out, *entry], state=name, step=column + 1)
+            return
+        if self.rolled:
+            return
+        first = block.right if lane.backwards else block.left
+        if line.source[0] == "outside":
+            k_rest = self.plan.box_of[line.source[1]]
+            if k_rest in self.rest and k_rest in self.plan.place:
+                tail = self.rest[k_rest]
+                self._edge(tail, head, line, records, "state", [*self._across(tail, (first, level)), *entry], state=name, step=column + 1)
+                return
+        if line.source[0] == "step":
+            self._far(block, view, column, line, entry, "state", name)
+            return
+        constant = line.source[1] if line.source[0] == "constant" else None
+        cut = constant is not None and constant.cut is not None
+        label = f"{name}0" + (" ✂" if cut else "")
+        found = next((n for n in self.nodes if n.kind == "state" and n.lane == view.id and n.state == name and n.step == column), None)
+        if found is None:
+            found = Node(self.ids.new(f"{block.prefix}{view.id + '-' if len(block.lanes) > 1 else ''}{name}0"), label, "state", state=name, shape=line.shape, lane=view.id, step=column, cut=cut)
+            found.width, found.height = text_width(label) + 20, BOX_INPUT
+            found.x = first + (1 if lane.backwards else -1) * (found.width / 2 + 18)
+            found.y, found.dtype = level, "" if constant is None else str(constant.dtype)
+            self._add(found)
+        side = found.x + (-1 if lane.backwards else 1) * found.width / 2
+        self._edge(found, head, line, records, "cut" if cut else "state", [(side, level), *entry], state=name, step=column + 1)
+
+    def _left(self, block: Block, column: int) -> float:
+        return block.x(next(k for k, columns in enumerate(block.shown) if column in columns))
+
+    def _loop(self, block: Block, view: LaneView, column: int, k: int, entry: list[Point], line: Line) -> None:
+        """A state that comes back: around the frame, above it or below."""
+        step, lane, state = view.steps[column], view.lane, view.steps[column].rail[k]
+        made = step.sketch.where.get(line.source[3])
+        if made is None:
+            return
+        base, x, level = self.base(view), block.left, entry[0][1]
+        out = [(x + a, base + b) for a, b in self._exit(view, block, step, made[0], level - base, column)]
+        order = list(view.rails).index(state)
+        high = view is block.lanes[-1] and order < (len(view.rails) + 1) // 2
+        away = 16 + 12 * order
+        y = block.top - away if high else base + view.height + 10 + away
+        right, left = block.right + 10 + away, block.left - 10 - away
+        if lane.backwards:
+            left, right = right, left
+        points = [*out, (right, level), (right, y), (left, y), (left, level), *entry]
+        edge = self._edge(self.box[lane.number, column, made[0]], self.box[lane.number, column, line.head], line, lane.groups[column], "loop", points, state=view.names[state], step=column + 1)
+        edge.label = f"{view.names[state]}, one step later"
+
+    def _across(self, tail: Node, to: Point) -> list[Point]:
+        """From the right side of a node outside of the blocks to a point further right: straight, then level."""
+        x = tail.x + tail.width / 2
+        if abs(tail.y - to[1]) < 1:
+            return [(x, to[1]), to]
+        middle = max(x + 10, min(to[0] - 14, x + 24))
+        return [(x, tail.y), (middle, tail.y), (middle, to[1]), to]
+
+    def _riser(self, view: LaneView, block: Block, column: int, which: int) -> tuple[Node, list[Point]] | None:
+        """A value on its way up out of its step: its node and the line to the top of its lane."""
+        lane, base = view.lane, self.base(view)
+        folded = self.through.get((lane.number, column, -1))
+        if folded is not None:
+            rail = self.through.get((lane.number, column, which))
+            node = rail or folded
+            return node, [(node.x, node.y - node.height / 2), (node.x, view.top)]
+        step = view.steps.get(column)
+        if step is None or which not in step.sketch.where:
+            return None
+        k, _ = step.sketch.where[which]
+        node, x = self.box[lane.number, column, k], self._left(block, column)
+
+        def up() -> list[Point]:
+            box = self._rect(view, block, step, k)
+            middle, inner = (box[0] + box[2]) / 2, view.x(view.width - 8, block.width)
+            others = self._rects(view, block, step, k)
+            if not any(a < middle < c and b < box[1] for a, b, c, d in others):
+                return [(middle, box[1]), (middle, -22.0)]
+            y = (box[1] + box[3]) / 2 - 5
+            side = box[0] if view.lane.backwards else box[2]
+            return [(side, y), (inner, y), (inner, -22.0)]
+
+        return node, [(x + a, base + b) for a, b in self._cached(("up", id(step.placed), k), up)]
+
+    def _outer_edge(self, block: Block, view: LaneView, column: int, position: int, k: int) -> None:
+        """An edge into a step from below, or from elsewhere: another lane, a bar, what runs before."""
+        step, lane = view.steps[column], view.lane
+        line, records = step.sketch.lines[k], lane.groups[column]
+        head = self.box[lane.number, column, line.head]
+        x, base = block.x(position), self.base(view)
+        low = base + view.height
+
+        def upward() -> list[Point]:
+            box = self._rect(view, block, step, line.head)
+            middle, bottom = (box[0] + box[2]) / 2, view.height
+            others = self._rects(view, block, step, line.head)
+            if not any(a < middle < c and d > box[3] for a, b, c, d in others):
+                return [(middle, bottom), (middle, box[3])]
+            inner = view.x(10, block.width)
+            return [(inner, bottom), *route((inner - 1, bottom - 1, inner + 1, bottom + 1), box, others, (inner, bottom))]
+
+        path = [(x + a, base + b) for a, b in self._cached(("low", id(step.placed), k), upward)]
+        if line.source[0] == "outside":
+            number_ = self.plan.box_of[line.source[1]]
+            tail = self.rest.get(number_)
+            if tail is None:
+                return
+            if number_ in self.plan.bar and self.plan.bar[number_] is block:
+                self._edge(tail, head, line, records, "flow", [(path[0][0], tail.y - tail.height / 2), *path], step=column + 1)
+            else:
+                self._edge(tail, head, line, records, "flow", [*self._across(tail, (path[0][0], low + 4)), *path], step=column + 1)
+        elif line.source[0] == "step":
+            other = self.plan.view_of[line.source[1]]
+            there = column + line.source[2]
+            home = self.plan.block_of[line.source[1]]
+            if home is block and there == column:
+                out = self._riser(other, block, there, line.source[3])
+                if out is not None:
+                    y = (other.top + low) / 2 + 4
+                    self._edge(out[0], head, line, records, "flow", [*out[1], (out[1][-1][0], y), (path[0][0], y), *path], step=column + 1)
+                return
+            self._far(block, view, column, line, path, "flow", None)
+
+    def _far(self, block: Block, view: LaneView, column: int, line: Line, path: list[Point], kind: str, state: str | None) -> None:
+        """An edge from a step of another block, or from another column of another lane."""
+        other, there = self.plan.view_of[line.source[1]], column + line.source[2]
+        home = self.plan.block_of[line.source[1]]
+        head, records = self.box[view.lane.number, column, line.head], view.lane.groups[column]
+        last = home is not block and there == (home.columns[0] if other.lane.backwards else home.columns[-1])
+        step = other.steps.get(there)
+        if last and not other.lane.backwards and line.source[3] in other.rails and step is not None and line.source[3] in step.sketch.where:
+            made, level = step.sketch.where[line.source[3]][0], other.rails[line.source[3]]
+            out = [(self._left(home, there) + a, self.base(other) + b) for a, b in self._exit(other, home, step, made, level, there)]
+            points = [*out, *([] if abs(out[-1][1] - path[0][1]) < 1 else [(out[-1][0] + 14, out[-1][1]), (out[-1][0] + 14, path[0][1])]), *path]
+            self._edge(self.box[other.lane.number, there, made], head, line, records, kind, points, state=state, step=column + 1)
+            return
+        found = self._riser(other, home, there, line.source[3])
+        if found is not None:
+            tail, up = found
+            y = home.top - 8
+            beside = path[0][0] - 8
+            self._edge(tail, head, line, records, kind, [*up, (up[-1][0], y), (beside, y), (beside, path[0][1]), *path], state=state, step=column + 1)
+
+    def _fold_edges(self, block: Block, view: LaneView, columns: list[int]) -> None:
+        """What enters a fold: the states of the step before it, values of lanes and bars below."""
+        lane, reader = view.lane, self.plan.readers[view.lane]
+        first = columns[-1] if lane.backwards else columns[0]
+        before = first + 1 if lane.backwards else first - 1
+        there = view.steps.get(before)
+        sketch = reader._sketch(first)
+        for k, state in reader.rails(sketch, first).items():
+            rail, line = self.through[lane.number, first, state], sketch.lines[k]
+            if any(edge.head == rail.id for edge in self.edges[-40:] if edge.state == rail.state):
+                continue
+            y, name = self.base(view) + view.rails[state], view.names[state]
+            side = rail.x + (1 if lane.backwards else -1) * rail.width / 2
+            if there is not None and state in there.sketch.where and before in block.columns:
+                made = there.sketch.where[state][0]
+                offset = self._left(block, before)
+                out = [(offset + a, self.base(view) + b) for a, b in self._exit(view, block, there, made, view.rails[state], before)]
+                self._edge(self.box[lane.number, before, made], rail, line, lane.groups[first], "state", [*out, (side, y)], state=name, step=first + 1)
+        done: set[Any] = set()
+        for line in sketch.lines:
+            tail: Node | None = None
+            if line.source[0] == "outside" and line.source[2] is not None:
+                tail = self.rest.get(self.plan.box_of[line.source[1]])
+            elif line.source[0] == "step" and line.source[1] != lane.number and line.source[2] == 0:
+                tail = self.through.get((line.source[1], first, -1))
+            node = self.through[lane.number, first, -1]
+            if tail is None or tail.id in done:
+                continue
+            done.add(tail.id)
+            top = tail.y - tail.height / 2
+            if tail.kind == "fold":
+                other = self.plan.view_of[line.source[1]]
+                top = self.base(other) + min(other.rails.values(), default=0.0) - 14
+                tail = self.through.get((line.source[1], first, line.source[3])) or tail
+                top = tail.y - tail.height / 2
+            self._edge(tail, node, line, lane.groups[first], "flow", [(node.x, top), (node.x, node.y + node.height / 2)], step=first + 1)
+
+    # What runs outside of the steps
+
+    def _outer_nodes(self) -> None:
+        plan, records = self.plan, self.reading.outside
+        roots = set(self.reading.roots)
+        for k, box in enumerate(plan.rest.boxes):
+            if k in plan.inlined:
+                continue
+            record = records[box.which]
+            node = self._node(box.name or box.op, box, record, records)
+            node.label = plan.rest_label(k) if not box.fields else ""
+            width, height = plan.rest_size(k)
+            if k in plan.bar:
+                block = plan.bar[k]
+                node.kind = "bar"
+                node.x, node.y, node.width, node.height = (block.left + block.right) / 2, plan.bar_y[k], block.right - block.left, height - 2
+            else:
+                node.x, node.y = plan.place[k]
+                node.width, node.height = width, height
+                if record in roots:
+                    node.kind, node.height = "output", height + 10
+                    name = box.name or ("loss" if record.shape == () else "output")
+                    node.label = node.label if node.name else f"{node.label}\n{name}"
+                    node.width = max(width, max(text_width(part) for part in node.label.split("\n")) + 22)
+            self._ports(node, box, records)
+            self._add(node)
+            self.rest[k] = node
+
+    def _outer_edges(self) -> None:
+        plan, records = self.plan, self.reading.outside
+        seen: set[tuple[int, int]] = set()
+        for head_box, line, label, (x, y) in plan.fed:
+            node = Node(self.ids.new(label.split()[0]), label, "input", shape=line.shape, dtype=str(line.source[1].dtype))
+            node.x, node.y, node.width, node.height = x, y, text_width(label, 10) + 22, INPUT
+            self._add(node)
+            head = self.rest[head_box]
+            self._edge(node, head, line, records, "input", self._between(node, head))
+        for line in plan.rest.lines:
+            if line.head in plan.inlined:
+                continue
+            head = self.rest[line.head]
+            if line.source[0] == "box":
+                tail = self.rest[line.source[1]]
+                self._edge(tail, head, line, records, "flow", self._between(tail, head, line.source[2]), "" if line.source[2] is None else f"p{line.source[2]}").label = size(line.shape)
+            elif line.source[0] == "constant" and line.head in plan.bar:
+                self._bar_input(line, head)
+            elif line.source[0] == "step":
+                self._leave(line, head, seen)
+
+    def _bar_input(self, line: Line, head: Node) -> None:
+        """A constant that an operation on all steps reads stands to its left."""
+        label = self.plan.input_label(line)
+        node = Node(self.ids.new(label.split()[0]), label, "input", shape=line.shape, dtype=str(line.source[1].dtype))
+        node.width, node.height = text_width(label, 10) + 22, INPUT
+        others = [n for n in self.nodes if n.kind == "input" and abs(n.y - head.y) < 4 and n.x < head.x]
+        right = min([head.x - head.width / 2 - 16, *(n.x - n.width / 2 - 8 for n in others)])
+        node.x, node.y = right - node.width / 2, head.y
+        self._add(node)
+        self._edge(node, head, line, self.reading.outside, "input", [(right, head.y), (head.x - head.width / 2, head.y)])
+
+    def _between(self, tail: Node, head: Node, port: int | None = None) -> list[Point]:
+        """A line between two nodes outside of the steps."""
+        if tail.kind == "bar" and head.kind == "bar":
+            x = max(tail.x - tail.width / 2, head.x - head.width / 2) + 24
+            return [(x, tail.y - tail.height / 2), (x, head.y + head.height / 2)] if tail.y > head.y else [(x, tail.y + tail.height / 2), (x, head.y - head.height / 2)]
+        box = (head.x - head.width / 2, head.y - head.height / 2, head.x + head.width / 2, head.y + head.height / 2)
+        start = (tail.x + tail.width / 2, tail.y)
+        if port is not None and tail.ports:
+            start = (tail.x - tail.width / 2 + tail.ports[port].x, tail.y + (tail.height / 2 if head.y > tail.y else -tail.height / 2))
+        if head.kind == "bar":
+            return [start, (box[0], head.y)]
+        others = [
+            (n.x - n.width / 2 - 2, n.y - n.height / 2 - 2, n.x + n.width / 2 + 2, n.y + n.height / 2 + 2)
+            for n in [*self.rest.values()] if n is not tail and n is not head and n.x > tail.x and n.x < head.x
+        ]  # fmt: skip
+        points = route((start[0] - 1, start[1] - 1, start[0] + 1, start[1] + 1), (box[0], head.y - 1, box[0] + 2, head.y + 1), others, start)
+        return [*points[:-1], (box[0], head.y)]
+
+    def _leave(self, line: Line, head: Node, seen: set[tuple[int, int]]) -> None:
+        """A value that leaves its step: up into a bar, to the right out of the last step, or over the top."""
+        plan, records = self.plan, self.reading.outside
+        view, column, which = plan.view_of[line.source[1]], line.source[2], line.source[3]
+        block = plan.block_of[view.lane.number]
+        folded = self.through.get((view.lane.number, column, -1))
+        if folded is not None:
+            key = (self.nodes.index(head), id(folded))
+            if key in seen:
+                return
+            seen.add(key)
+        found = self._riser(view, block, column, which)
+        if found is None:
+            return
+        tail, up = found
+        step = column + 1
+        last = block.columns[0] if view.lane.backwards else block.columns[-1]
+        there = view.steps.get(column)
+        if head.kind == "bar" and abs(head.x - (block.left + block.right) / 2) < 1:
+            self._edge(tail, head, line, records, "output", [*up, (up[-1][0], head.y + head.height / 2)], step=step)
+        elif folded is None and column == last and not view.lane.backwards and there is not None:
+            k = there.sketch.where[which][0]
+            level = view.rails.get(which, there.placed.boxes[k][1])
+            out = [(self._left(block, column) + a, self.base(view) + b) for a, b in self._exit(view, block, there, k, level, column)]
+            self._edge(tail, head, line, records, "output", [*out, *self._to(out[-1], head)], step=step)
+        else:
+            y = block.top - 10
+            end = head.x - head.width / 2
+            self._edge(tail, head, line, records, "output", [*up, (up[-1][0], y), (end - 14, y), (end - 14, head.y), (end, head.y)], step=step)
+
+    def _to(self, point: Point, head: Node) -> list[Point]:
+        end = (head.x - head.width / 2, head.y)
+        return [end] if abs(point[1] - head.y) < 1 else [(end[0] - 16, point[1]), (end[0] - 16, head.y), end]
+
+    # Gradients
+
+    def _reference(self) -> float | None:
+        """The largest gradient of a state at the step next to the loss: what other gradients are small or large beside."""
+        if self.flow is None:
+            return None
+        found: dict[int, float] = {}
+        for lane in self.reading.lanes:
+            for column, records in lane.groups.items():
+                for state in lane.states or [len(records) - 1]:
+                    norm = self.norms.get(records[state], 0.0) if state < len(records) else 0.0
+                    if 0 < norm < math.inf:
+                        key = -column if lane.backwards else column
+                        found[key] = max(found.get(key, 0.0), norm)
+        if found:
+            return found[max(found)]
+        finite = [edge.norm for edge in self.edges if edge.norm is not None and 0 < edge.norm < math.inf]
+        return max(finite, default=None)
+
+
+BOX_INPUT = 24.0
+__all__ = ["HEAD", "Builder", "number"]

@@ -1,0 +1,264 @@
+"""One step as a sketch: its records merged into boxes as a reader would draw them, with slices as ports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.tape import Constant, Record
+from .reading import VIEWS, Reading
+
+SYMBOLS = {
+    "add": "+", "subtract": "−", "multiply": "⊙", "divide": "÷", "matmul": "@", "negative": "−", "sigmoid": "σ", "sum": "Σ", "concatenate": "concat",
+    "power": "^", "dot": "@", "maximum": "max", "minimum": "min", "getitem": "slice", "embedding": "embed", "multiply_add": "+",
+    "cross_entropy": "cross-entropy", "log_softmax": "log softmax", "binary_cross_entropy_with_logits": "cross-entropy",
+}  # fmt: skip
+UNARY = frozenset("sigmoid tanh relu exp softplus leaky_relu elu gelu silu negative sin cos sqrt square log abs".split())
+Source = tuple[Any, ...]
+"""Where an edge begins: ("box", k, port), ("step", lane number, columns later, place in its step), ("outside", record, index),
+("constant", descriptor) or ("start", state), the first value of a state that needs no gradient."""
+
+
+@dataclass(slots=True)
+class Field:
+    """One port of a split: the slice's place in its step, or where an activation follows at once, the activation's."""
+
+    which: int
+    label: str
+    members: list[int]
+    operations: list[str]
+
+
+@dataclass(slots=True)
+class Box:
+    """One box of a step: its records by their places in the step, the last of them the one whose value it gives."""
+
+    kind: str
+    op: str
+    label: str
+    which: int
+    members: list[int]
+    weights: list[tuple[Record, int, int]] = field(default_factory=list)
+    frozen: list[Constant] = field(default_factory=list)
+    fields: list[Field] = field(default_factory=list)
+    name: str | None = None
+    state: int | None = None
+
+
+@dataclass(slots=True)
+class Line:
+    """An edge of a step: into box ``head``, read by the record at ``reader`` as its operand ``position``."""
+
+    source: Source
+    head: int
+    reader: int
+    position: int
+    shape: tuple[int, ...]
+    tracked: bool = True
+
+
+@dataclass(slots=True)
+class Sketch:
+    boxes: list[Box]
+    lines: list[Line]
+    where: dict[int, tuple[int, int | None]]
+    """For the place of a record in its step: its box and port."""
+
+
+class Sketcher:
+    """Sketches a list of records, ``keep`` being those whose values are read elsewhere."""
+
+    def __init__(self, reading: Reading, records: Sequence[Record], keep: Iterable[int], column: int | None, lane: Any = None, raw: bool = False) -> None:
+        self.reading, self.records, self.keep, self.column, self.lane, self.raw = reading, records, set(keep), column, lane, raw
+        self.number = {record: k for k, record in enumerate(records)}
+        self.users: list[list[tuple[int, int]]] = [[] for _ in records]
+        self.sources: list[list[Source | None]] = []
+        for k, record in enumerate(records):
+            row: list[Source | None] = []
+            for position, parent in enumerate(record.parents):
+                source = self._source(record, position, parent)
+                row.append(source)
+                if source is not None and source[0] == "local":
+                    self.users[source[1]].append((k, position))
+            self.sources.append(row)
+        self.sketch = Sketch([], [], {})
+        self.skipped: dict[int, int] = {}
+        self.absorbed: set[int] = set()
+
+    def _source(self, record: Record, position: int, parent: Record | None) -> Source | None:
+        reading = self.reading
+        if parent is None:
+            constant = None if record.constants is None else record.constants[position]
+            return ("constant", constant) if isinstance(constant, Constant) and constant.shape else None
+        if parent in reading.weights:
+            return ("weight", parent)
+        source, index = (parent, None) if parent in reading.place else reading.resolve(parent)
+        if not isinstance(source, Record):
+            return ("constant", source)
+        if source in self.number:
+            return ("local", self.number[source])
+        if source in reading.place:
+            lane, column, which = reading.place[source]
+            return ("step", lane.number, column - (self.column or 0), which)
+        if source in reading.weights:
+            return ("weight", source)
+        return ("outside", source, index)
+
+    def run(self) -> Sketch:
+        if not self.raw:
+            self._merge()
+        boxes, where = self.sketch.boxes, self.sketch.where
+        pending: dict[int, Any] = {}
+        for k, record in enumerate(self.records):
+            if k in self.absorbed or k in self.skipped:
+                continue
+            members = [*(j for j, into in self.skipped.items() if self._into(into) == k), k]
+            box = Box("input", "leaf", "", k, members, name=record.name) if record.is_leaf else Box("op", record.op.name, "", k, members, name=record.name)
+            where[k] = len(boxes), None
+            boxes.append(box)
+            split = self.splits.get(k) if not self.raw else None
+            if split:
+                pending[k] = split
+                fields = split
+                where.update({f.which: (len(boxes), j) for j, f in enumerate(fields)})
+                boxes.append(Box("split", "split", "", k, [m for f in fields for m in f.members], fields=fields))
+                self.sketch.lines.append(Line(("box", len(boxes) - 2, None), len(boxes) - 1, -1, k, record.shape))
+        for k in range(len(self.records)):
+            if k in self.skipped:
+                where[k] = where[self._into(self.skipped[k])] if self.records[k].op.name == "add" else where.get(k, (0, None))
+        for number, box in enumerate(boxes):
+            if box.kind == "op":
+                self._connect(number, box)
+        return self.sketch
+
+    def _into(self, k: int) -> int:
+        while k in self.skipped:
+            k = self.skipped[k]
+        return k
+
+    def _merge(self) -> None:
+        """What is not a box of its own: views, additions within an addition, slices, and activations of slices."""
+        self.splits: dict[int, list[Field]] = {}
+        self.through: dict[int, int] = {}
+        for k, record in enumerate(self.records):
+            if record.is_leaf:
+                continue
+            if k not in self.keep and record.op.name in VIEWS and self.column is not None and self.sources[k][0] is not None and self.sources[k][0][0] == "local":
+                self.through[k] = self.sources[k][0][1]
+                self.absorbed.add(k)
+        for k, record in enumerate(self.records):
+            if k in self.absorbed or record.is_leaf:
+                continue
+            fields = self._fields(k)
+            if fields:
+                self.splits[k] = fields
+                self.absorbed.update(m for f in fields for m in f.members)
+            users = self.users[k]
+            if record.op.name == "add" and k not in self.keep and len(users) == 1 and record.name is None and not fields:
+                reader = self.records[users[0][0]]
+                if reader.op.name == "add" and reader.shape == record.shape and self.column is not None:
+                    self.skipped[k] = users[0][0]
+
+    def _fields(self, k: int) -> list[Field]:
+        """The slices that a value is read as, if nothing reads it otherwise and they do not overlap."""
+        users = self.users[k]
+        if k in self.keep or len(users) < 2 or len({j for j, _ in users}) != len(users):
+            return []
+        parts: list[Any] = []
+        for j, position in users:
+            extent = _extent(self.records[j], self.records[k].shape) if position == 0 else None
+            if extent is None:
+                return []
+            parts.append((extent, j))
+        if len({axis for (axis, _, _), _ in parts}) != 1:
+            return []
+        parts.sort()
+        if any(a[0][2] > b[0][1] for a, b in zip(parts, parts[1:], strict=False)):
+            return []
+        return [f for (_, start, stop), j in parts for f in self._field(j, start, stop)]
+
+    def _field(self, j: int, start: int, stop: int) -> list[Field]:
+        members, operations, which = [j], [], j
+        while which not in self.keep and len(self.users[which]) == 1 and self.records[which].name is None:
+            after = self.users[which][0][0]
+            if self.records[after].op.name not in UNARY:
+                break
+            which = after
+            members.append(which)
+            operations.append(SYMBOLS.get(self.records[which].op.name, self.records[which].op.name))
+        inner = self._fields(which)
+        if inner:
+            return [Field(f.which, f.label, [*members, *f.members], [*operations, *f.operations]) for f in inner]
+        record = self.records[which]
+        label = record.name or next((self.records[m].name for m in reversed(members) if self.records[m].name), None) or ""
+        return [Field(which, label or f"{start}:{stop}", members, operations)]
+
+    def _connect(self, number: int, box: Box) -> None:
+        readers = box.members
+        first = True
+        words: list[str] = []
+        seen: set[Any] = set()
+        for k in readers:
+            record = self.records[k]
+            for position, source in enumerate(self.sources[k]):
+                if source is None:
+                    words += [] if self.raw or record.op.name in ("getitem", "where", "clip") else _scalar(record, position)
+                    continue
+                while source[0] == "local" and source[1] in getattr(self, "through", {}):
+                    source = ("local", self.through[source[1]])
+                if source[0] == "local" and self._into(source[1]) == k and source[1] in self.skipped:
+                    continue
+                if source[0] == "local" and source[1] in self.skipped and self._into(source[1]) == box.which:
+                    continue
+                if source[0] == "weight":
+                    box.weights.append((source[1], k, position))
+                    continue
+                shape = record.parents[position].shape if record.parents[position] is not None else source[1].shape  # type: ignore[union-attr]
+                if source[0] == "constant":
+                    if id(source[1]) in self.reading.frozen:
+                        box.frozen.append(source[1])
+                        continue
+                    if (id(source[1]), "constant") in seen:
+                        continue
+                    seen.add((id(source[1]), "constant"))
+                    self.sketch.lines.append(Line(source, number, k, position, shape, tracked=False))
+                    continue
+                if source[0] == "local":
+                    home, port = self.sketch.where[source[1]]
+                    source = ("box", home, port)
+                self.sketch.lines.append(Line(source, number, k, position, shape))
+                first = False
+        del first
+        box.label = " ".join([SYMBOLS.get(box.op, box.op.replace("_", " ")), *words])
+
+
+def _scalar(record: Record, position: int) -> list[str]:
+    """A plain number among the operands, as text."""
+    constant = record.constants[position] if record.constants is not None else None
+    if type(constant) in (int, float) and record.op.name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"):
+        return [f"{constant:.3g}" if math.isfinite(constant) else str(constant)]
+    return []
+
+
+def _extent(record: Record, shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """The axis, start and end of a slice along one axis, if the record is one."""
+    if record.op.name != "getitem":
+        return None
+    index = (record.constants or (None, None))[1]
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(not (part is Ellipsis or type(part) is slice) for part in parts):
+        return None
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        parts = (*parts[:at], *[slice(None)] * (len(shape) - len(parts) + 1), *parts[at + 1 :])
+    found = None
+    for axis, part in enumerate(parts):
+        if part == slice(None):
+            continue
+        start, stop, step = part.indices(shape[axis])
+        if found is not None or step != 1:
+            return None
+        found = (axis, start, stop)
+    return found
