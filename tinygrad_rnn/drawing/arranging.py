@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.tape import Record
-from .lanes import BOX, INPUT, LaneReader, LaneView, field_label, input_name
+from .lanes import BOX, INPUT, LaneReader, LaneView, box_width, field_label, input_name
 from .layout import layered, text_width
 from .model import Point
 from .naming import size
@@ -233,7 +233,7 @@ class Arrangement:
         box = self.rest.boxes[k]
         if box.fields:
             return max(38.0, max(text_width(field_label(f)) for f in box.fields) + 12) * len(box.fields), BOX
-        return max(text_width(self.rest_label(k)) + 16, BOX), BOX
+        return box_width(self.rest_label(k)), BOX
 
     def rest_label(self, k: int) -> str:
         box = self.rest.boxes[k]
@@ -248,8 +248,8 @@ class Arrangement:
             lanes = [k for k, item in enumerate(block.levels) if isinstance(item, LaneView)]
             for k, item in enumerate(block.levels):
                 if isinstance(item, LaneView):
-                    block.bottom = y + 6 if k == lanes[0] else block.bottom
-                    item.top = y - item.height
+                    block.bottom = y + 8 if k == lanes[0] else block.bottom
+                    item.top = y - item.height - 22
                     y = item.top - 22 - (LANE_GAP - 22)
                     if k == lanes[-1]:
                         block.top = item.top - 24 - HEAD

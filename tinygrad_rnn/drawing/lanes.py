@@ -146,7 +146,7 @@ class LaneReader:
         if box.fields:
             return max(38.0, max(text_width(field_label(f)) for f in box.fields) + 12) * len(box.fields), BOX
         tall = self.norms and box.which in self.view.names and self.depth != "cell"
-        width = text_width(self.label(box, records, self.digits)) + 16
+        width = box_width(self.label(box, records, self.digits))
         if self.depth == "cell":
             return max(width, 74.0), 58.0
         return max(width, 46.0 if tall else BOX), TALL if tall else BOX
@@ -196,6 +196,11 @@ def input_name(line: Line, records: Sequence[Record]) -> str:
         return str(constant.name)
     operand = records[line.reader].op.operand_name(line.position).partition("[")[0]
     return operand if len(operand) > 3 and operand != "arrays" else "mask" if constant.dtype.kind == "b" else "ids" if constant.dtype.kind in "iu" else "x"
+
+
+def box_width(label: str) -> float:
+    """How wide a box is: a single sign stands in a circle."""
+    return BOX if len(label) < 2 else max(text_width(label) + 16, BOX)
 
 
 def field_label(field: Any) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from .model import Point
 from .sketch import Sketch
 
-GAP, ROW, PAD = 20.0, 54.0, 18.0
+GAP, ROW, PAD = 17.0, 54.0, 14.0
 Rect = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 

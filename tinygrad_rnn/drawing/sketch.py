@@ -124,7 +124,7 @@ class Sketcher:
                 fields = split
                 where.update({f.which: (len(boxes), j) for j, f in enumerate(fields)})
                 boxes.append(Box("split", "split", "", k, [m for f in fields for m in f.members], fields=fields))
-                self.sketch.lines.append(Line(("box", len(boxes) - 2, None), len(boxes) - 1, -1, k, record.shape))
+                self.sketch.lines.append(Line(("box", len(boxes) - 2, None), len(boxes) - 1, k, -1, record.shape))
         for k in range(len(self.records)):
             if k in self.skipped:
                 where[k] = where[self._into(self.skipped[k])] if self.records[k].op.name == "add" else where.get(k, (0, None))
