@@ -14,7 +14,7 @@ from .naming import size
 from .reading import Lane, Reading
 from .sketch import Line, Sketcher
 
-COLUMN_GAP, LANE_GAP, BAR, HEAD, ZONE = 12.0, 40.0, 22.0, 30.0, 44.0
+COLUMN_GAP, LANE_GAP, BAR, HEAD, ZONE, CHANNEL = 12.0, 40.0, 22.0, 30.0, 44.0, 8.0
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +29,8 @@ class Block:
     levels: list[Any] = field(default_factory=list)
     """Lanes and bars, the lowest first."""
     width: float = 0.0
+    before: float = 0.0
+    """Room on the left of each column for lines that pass lanes on their way up; the same on the right is what is over."""
     left: float = 0.0
     top: float = 0.0
     bottom: float = 0.0
@@ -258,7 +260,10 @@ class Arrangement:
                     y -= BAR / 2
                     self.bar_y[item] = y
                     y -= BAR / 2 + (20 if lanes and lanes[0] < k else 18)
-            block.width = max(view.width for view in block.lanes)
+            passing, inner = self._passing(block), max(view.width for view in block.lanes)
+            block.before, block.width = CHANNEL * passing, inner + 2 * CHANNEL * passing
+            for view in block.lanes:
+                view.offset = block.before + (inner - view.width) / 2
         x = 0.0
         self.place: dict[int, Point] = {}
         self.fed: list[tuple[int, Line, str, tuple[float, float]]] = []
@@ -271,9 +276,17 @@ class Arrangement:
                 block.left = x
                 x = block.right + self._margin(block, backwards=True) + ZONE
 
+    @staticmethod
+    def _passing(block: Block) -> int:
+        """How many lanes have others between them and where their values go, or come from."""
+        return max(0, len(block.lanes) - 1) if block.bars or len(block.lanes) > 2 else 0
+
     def _margin(self, block: Block, backwards: bool) -> float:
-        """Room for the first states of a direction."""
+        """Room for the first states of a direction, and for what bars read."""
         found = [0.0]
+        if not backwards:
+            for k in block.bars:
+                found.append(sum(text_width(self.input_label(line), 10) + 30 for line in self.into[k] if line.source[0] == "constant") + 8)
         for view in block.lanes:
             if view.lane.backwards is backwards and not self.rolled:
                 found += [text_width(f"{name}00", 11) + 44 for name in view.names.values()]

@@ -7,11 +7,11 @@ from typing import Any
 
 from ..core.state import scope_text
 from ..core.tape import Record
-from .arranging import COLUMN_GAP, HEAD, Arrangement, Block
+from .arranging import CHANNEL, COLUMN_GAP, Arrangement, Block
 from .lanes import INPUT, LaneView, Step, field_label
 from .layout import Rect, route, straightened, text_width
 from .model import Cluster, Edge, Node, Parameter, Point, Port, Rail
-from .naming import Ids, number, size, symbols
+from .naming import Ids, size, symbols
 from .reading import Reading
 from .sketch import Box, Line
 
@@ -38,6 +38,7 @@ class Builder:
         self.through: dict[tuple[int, int, int], Node] = {}
         """The node that stands for a state (-1: for the lane) in a folded column, by lane and column."""
         self.rest: dict[int, Node] = {}
+        self.at: dict[str, Node] = {}
         self.paths: dict[Any, list[Point]] = {}
         for block in self.plan.blocks:
             self._frames(block)
@@ -182,6 +183,7 @@ class Builder:
 
     def _add(self, node: Node, frame: Cluster | None = None) -> None:
         self.nodes.append(node)
+        self.at[node.id] = node
         if frame is not None:
             frame.nodes.append(node.id)
 
@@ -200,7 +202,7 @@ class Builder:
         for state, y in view.rails.items():
             rail = Node(self.ids.new(f"{frame.id}{suffix}-{view.names[state]}"), view.names[state], "rail", state=view.names[state], step=columns[0] + 1, lane=node.lane)
             rail.series = [self.norms.get(lane.groups[c][state]) if state < len(lane.groups[c]) else None for c in columns]
-            rail.x, rail.y, rail.width, rail.height = frame.x + frame.width / 2, base + y, frame.width - 12, 26.0
+            rail.x, rail.y, rail.width, rail.height = frame.x + frame.width / 2, base + y, frame.width - 52, 26.0
             known = [norm for norm in rail.series if norm is not None]
             rail.norm = known[-1] if known else None
             self._add(rail, frame)
@@ -404,14 +406,21 @@ class Builder:
         middle = max(x + 10, min(to[0] - 14, x + 24))
         return [(x, tail.y), (middle, tail.y), (middle, to[1]), to]
 
-    def _riser(self, view: LaneView, block: Block, column: int, which: int) -> tuple[Node, list[Point]] | None:
-        """A value on its way up out of its step: its node and the line to the top of its lane."""
+    def _channel(self, block: Block, view: LaneView) -> int:
+        """Which of the lines beside the boxes of a column is this lane's."""
+        return block.lanes.index(view) if block.before else 0
+
+    def _riser(self, view: LaneView, block: Block, column: int, which: int, above: LaneView | None = None) -> tuple[Node, list[Point]] | None:
+        """A value on its way up out of its step: its node and the line to the top of its lane, past the lanes up to ``above``."""
+        above = above or view
         lane, base = view.lane, self.base(view)
         folded = self.through.get((lane.number, column, -1))
         if folded is not None:
             rail = self.through.get((lane.number, column, which))
-            node = rail or folded
-            return node, [(node.x, node.y - node.height / 2), (node.x, view.top)]
+            node, frame = rail or folded, folded.x + block.width / 2
+            y = node.y - (5 if rail is not None else 0)
+            side = frame - 8 - CHANNEL * self._channel(block, view)
+            return node, [(node.x + node.width / 2, y), (side, y), (side, view.top)]
         step = view.steps.get(column)
         if step is None or which not in step.sketch.where:
             return None
@@ -420,15 +429,17 @@ class Builder:
 
         def up() -> list[Point]:
             box = self._rect(view, block, step, k)
-            middle, inner = (box[0] + box[2]) / 2, view.x(view.width - 8, block.width)
+            middle = (box[0] + box[2]) / 2
+            inner = 6 + CHANNEL * self._channel(block, view)
+            inner = inner if view.lane.backwards else block.width - inner
             others = self._rects(view, block, step, k)
-            if not any(a < middle < c and b < box[1] for a, b, c, d in others):
+            if above is view and not any(a < middle < c and b < box[1] for a, b, c, d in others):
                 return [(middle, box[1]), (middle, -22.0)]
             y = (box[1] + box[3]) / 2 - 5
             side = box[0] if view.lane.backwards else box[2]
             return [(side, y), (inner, y), (inner, -22.0)]
 
-        return node, [(x + a, base + b) for a, b in self._cached(("up", id(step.placed), k), up)]
+        return node, [(x + a, base + b) for a, b in self._cached(("up", id(step.placed), k, above is view, view.lane.number), up)]
 
     def _outer_edge(self, block: Block, view: LaneView, column: int, position: int, k: int) -> None:
         """An edge into a step from below, or from elsewhere: another lane, a bar, what runs before."""
@@ -454,7 +465,12 @@ class Builder:
             if tail is None:
                 return
             if number_ in self.plan.bar and self.plan.bar[number_] is block:
-                self._edge(tail, head, line, records, "flow", [(path[0][0], tail.y - tail.height / 2), *path], step=column + 1)
+                start = path[0][0]
+                if any(isinstance(item, LaneView) and low < self.base(item) < tail.y for item in block.levels):
+                    side = 6 + CHANNEL * self._channel(block, view)
+                    side = x + (block.width - side if lane.backwards else side)
+                    path, start = [(side, low + 8), (start, low + 8), *path], side
+                self._edge(tail, head, line, records, "flow", [(start, tail.y - tail.height / 2), *path], step=column + 1)
             else:
                 self._edge(tail, head, line, records, "flow", [*self._across(tail, (path[0][0], low + 4)), *path], step=column + 1)
         elif line.source[0] == "step":
@@ -468,6 +484,12 @@ class Builder:
                     self._edge(out[0], head, line, records, "flow", [*out[1], (out[1][-1][0], y), (path[0][0], y), *path], step=column + 1)
                 return
             self._far(block, view, column, line, path, "flow", None)
+
+    def _highest_between(self, block: Block, low: LaneView, high: LaneView | None) -> LaneView:
+        """The highest lane that a line from one lane up to another, or to the top, has to pass."""
+        end = block.levels.index(high) if high is not None else len(block.levels)
+        between = [item for item in block.levels[block.levels.index(low) + 1 : end] if isinstance(item, LaneView)]
+        return between[-1] if between else low
 
     def _far(self, block: Block, view: LaneView, column: int, line: Line, path: list[Point], kind: str, state: str | None) -> None:
         """An edge from a step of another block, or from another column of another lane."""
@@ -518,13 +540,15 @@ class Builder:
             if tail is None or tail.id in done:
                 continue
             done.add(tail.id)
-            top = tail.y - tail.height / 2
-            if tail.kind == "fold":
-                other = self.plan.view_of[line.source[1]]
-                top = self.base(other) + min(other.rails.values(), default=0.0) - 14
-                tail = self.through.get((line.source[1], first, line.source[3])) or tail
-                top = tail.y - tail.height / 2
-            self._edge(tail, node, line, lane.groups[first], "flow", [(node.x, top), (node.x, node.y + node.height / 2)], step=first + 1)
+            side = node.x - block.width / 2 + 8 + CHANNEL * self._channel(block, view)
+            if tail.kind == "bar":
+                self._edge(tail, node, line, lane.groups[first], "flow", [(side, tail.y - tail.height / 2), (side, node.y), (node.x - node.width / 2, node.y)], step=first + 1)
+                continue
+            found = self._riser(self.plan.view_of[line.source[1]], block, first, line.source[3])
+            if found is not None:
+                out, up = found
+                y = self.base(view) + view.height + 6
+                self._edge(out, node, line, lane.groups[first], "flow", [*up[:-1], (up[-1][0], y), (side, y), (side, node.y), (node.x - node.width / 2, node.y)], step=first + 1)
 
     # What runs outside of the steps
 
@@ -580,11 +604,11 @@ class Builder:
         label = self.plan.input_label(line)
         node = Node(self.ids.new(label.split()[0]), label, "input", shape=line.shape, dtype=str(line.source[1].dtype))
         node.width, node.height = text_width(label, 10) + 22, INPUT
-        others = [n for n in self.nodes if n.kind == "input" and abs(n.y - head.y) < 4 and n.x < head.x]
+        others = [self.at[e.tail] for e in self.edges if e.head == head.id and e.kind == "input"]
         right = min([head.x - head.width / 2 - 16, *(n.x - n.width / 2 - 8 for n in others)])
         node.x, node.y = right - node.width / 2, head.y
         self._add(node)
-        self._edge(node, head, line, self.reading.outside, "input", [(right, head.y), (head.x - head.width / 2, head.y)])
+        self._edge(node, head, line, self.reading.outside, "input", [(right, head.y), (head.x - head.width / 2, head.y)] if not others else [(right, head.y), (right + 4, head.y - 14), (head.x - head.width / 2 - 6, head.y - 14), (head.x - head.width / 2, head.y - 6)])
 
     def _between(self, tail: Node, head: Node, port: int | None = None) -> list[Point]:
         """A line between two nodes outside of the steps."""
@@ -615,7 +639,9 @@ class Builder:
             if key in seen:
                 return
             seen.add(key)
-        found = self._riser(view, block, column, which)
+        bar = next((k for k, node in self.rest.items() if node is head and k in block.bars), None)
+        between = [i for i in block.levels[block.levels.index(view) + 1 : None if bar is None else block.levels.index(bar)] if isinstance(i, LaneView)]
+        found = self._riser(view, block, column, which, between[-1] if between else None)
         if found is None:
             return
         tail, up = found
@@ -659,4 +685,3 @@ class Builder:
 
 
 BOX_INPUT = 24.0
-__all__ = ["HEAD", "Builder", "number"]

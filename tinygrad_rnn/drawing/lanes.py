@@ -36,6 +36,7 @@ class LaneView:
     height: float = 0.0
     rails: dict[int, float] = field(default_factory=dict)
     top: float = 0.0
+    offset: float = 0.0
 
     @property
     def id(self) -> str:
@@ -44,8 +45,7 @@ class LaneView:
 
     def x(self, x: float, width: float) -> float:
         """From a place in the layout to one in a column: a backward lane is mirrored."""
-        offset = (width - self.width) / 2
-        return width - offset - x if self.lane.backwards else offset + x
+        return width - self.offset - x if self.lane.backwards else self.offset + x
 
 
 class LaneReader:
@@ -131,7 +131,7 @@ class LaneReader:
     def label(self, box: Box, records: list[Record], time: str) -> str:
         """The first line of a box."""
         words = [box.label]
-        words += [self.symbol[weight] for weight, _, _ in box.weights]
+        words += [self.symbol[weight].rpartition(".")[2] for weight, _, _ in box.weights]
         words += [constant.name or "" for constant in box.frozen]
         if self.depth == "cell":
             return box.label

@@ -160,7 +160,8 @@ class StepLayout:
                     x = max(x, placed[j][0] + self.port(j, port))
                 else:
                     x = max(x, placed[j][0] + self.sizes[j][0] / 2 + GAP + width / 2)
-            for _ in range(60):
+            first = x
+            for _ in range(20):
                 box = (x - width / 2 - 4, y - height / 2 - 4, x + width / 2 + 4, y + height / 2 + 4)
                 lines = [((placed[j][0] + self.port(j, p), placed[j][1]), (x, y)) for j, p in into[k] if self.row[j] != row]
                 hits = any(crosses(a, b, box) for a, b in drawn) or any(
@@ -168,7 +169,9 @@ class StepLayout:
                 )
                 if not hits:
                     break
-                x += 6
+                x += 5
+            else:
+                x = first
             placed[k] = (x, y)
             edge[row] = x + width / 2
             drawn += lines
@@ -183,6 +186,8 @@ class StepLayout:
         for k in reversed(range(self.count)):
             heads = sorted({line.head for line in self.sketch.lines if line.source[:2] == ("box", k)})
             if not heads or any(self.row[j] == self.row[k] for j in heads) or self.sketch.boxes[k].kind == "split":
+                continue
+            if len(self.before[k]) > 1 and all(self.row[j] != self.row[k] for j in self.before[k]):
                 continue
             wanted = min(placed[j][0] for j in heads)
             after = [placed[j][0] - self.sizes[j][0] / 2 for j in range(self.count) if self.row[j] == self.row[k] and placed[j][0] > placed[k][0]]

@@ -86,6 +86,9 @@ class Sketcher:
         self.sketch = Sketch([], [], {})
         self.skipped: dict[int, int] = {}
         self.absorbed: set[int] = set()
+        self.splits: dict[int, list[Field]] = {}
+        self.through: dict[int, int] = {}
+        self.activated: dict[int, list[Field]] = {}
 
     def _source(self, record: Record, position: int, parent: Record | None) -> Source | None:
         reading = self.reading
@@ -110,27 +113,30 @@ class Sketcher:
         if not self.raw:
             self._merge()
         boxes, where = self.sketch.boxes, self.sketch.where
-        pending: dict[int, Any] = {}
         for k, record in enumerate(self.records):
             if k in self.absorbed or k in self.skipped:
+                continue
+            if k in self.activated:
+                fields = self.activated[k]
+                where.update({f.which: (len(boxes), j) for j, f in enumerate(fields)})
+                boxes.append(Box("split", "split", "", k, sorted({m for f in fields for m in f.members}), fields=fields))
                 continue
             members = [*(j for j, into in self.skipped.items() if self._into(into) == k), k]
             box = Box("input", "leaf", "", k, members, name=record.name) if record.is_leaf else Box("op", record.op.name, "", k, members, name=record.name)
             where[k] = len(boxes), None
             boxes.append(box)
-            split = self.splits.get(k) if not self.raw else None
+            split = self.splits.get(k)
             if split:
-                pending[k] = split
-                fields = split
-                where.update({f.which: (len(boxes), j) for j, f in enumerate(fields)})
-                boxes.append(Box("split", "split", "", k, [m for f in fields for m in f.members], fields=fields))
+                where.update({f.which: (len(boxes), j) for j, f in enumerate(split)})
+                boxes.append(Box("split", "split", "", k, [m for f in split for m in f.members], fields=split))
                 self.sketch.lines.append(Line(("box", len(boxes) - 2, None), len(boxes) - 1, k, -1, record.shape))
-        for k in range(len(self.records)):
-            if k in self.skipped:
-                where[k] = where[self._into(self.skipped[k])] if self.records[k].op.name == "add" else where.get(k, (0, None))
+        for k in self.skipped:
+            where[k] = where[self._into(k)]
         for number, box in enumerate(boxes):
             if box.kind == "op":
                 self._connect(number, box)
+            elif self.activated_root(box):
+                self._connect(number, box, [box.which])
         return self.sketch
 
     def _into(self, k: int) -> int:
@@ -140,8 +146,6 @@ class Sketcher:
 
     def _merge(self) -> None:
         """What is not a box of its own: views, additions within an addition, slices, and activations of slices."""
-        self.splits: dict[int, list[Field]] = {}
-        self.through: dict[int, int] = {}
         for k, record in enumerate(self.records):
             if record.is_leaf:
                 continue
@@ -152,7 +156,13 @@ class Sketcher:
             if k in self.absorbed or record.is_leaf:
                 continue
             fields = self._fields(k)
-            if fields:
+            if fields and record.op.name in UNARY and self.column is not None:
+                # An activation that is only read in slices is written on them.
+                word = SYMBOLS.get(record.op.name, record.op.name)
+                fields = [Field(f.which, f.label, [k, *f.members], [word, *f.operations]) for f in fields]
+                self.activated[k] = fields
+                self.absorbed.update(m for f in fields for m in f.members if m != k)
+            elif fields:
                 self.splits[k] = fields
                 self.absorbed.update(m for f in fields for m in f.members)
             users = self.users[k]
@@ -195,21 +205,20 @@ class Sketcher:
         label = record.name or next((self.records[m].name for m in reversed(members) if self.records[m].name), None) or ""
         return [Field(which, label or f"{start}:{stop}", members, operations)]
 
-    def _connect(self, number: int, box: Box) -> None:
-        readers = box.members
-        first = True
+    def activated_root(self, box: Box) -> bool:
+        return box.kind == "split" and box.which in self.activated
+
+    def _connect(self, number: int, box: Box, readers: Sequence[int] = ()) -> None:
         words: list[str] = []
         seen: set[Any] = set()
-        for k in readers:
+        for k in readers or box.members:
             record = self.records[k]
             for position, source in enumerate(self.sources[k]):
                 if source is None:
                     words += [] if self.raw or record.op.name in ("getitem", "where", "clip") else _scalar(record, position)
                     continue
-                while source[0] == "local" and source[1] in getattr(self, "through", {}):
+                while source[0] == "local" and source[1] in self.through:
                     source = ("local", self.through[source[1]])
-                if source[0] == "local" and self._into(source[1]) == k and source[1] in self.skipped:
-                    continue
                 if source[0] == "local" and source[1] in self.skipped and self._into(source[1]) == box.which:
                     continue
                 if source[0] == "weight":
@@ -229,8 +238,6 @@ class Sketcher:
                     home, port = self.sketch.where[source[1]]
                     source = ("box", home, port)
                 self.sketch.lines.append(Line(source, number, k, position, shape))
-                first = False
-        del first
         box.label = " ".join([SYMBOLS.get(box.op, box.op.replace("_", " ")), *words])
 
 
