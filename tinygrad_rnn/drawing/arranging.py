@@ -57,7 +57,7 @@ class Arrangement:
 
     def _blocks(self, fold: Any) -> None:
         reading = self.reading
-        readers = [LaneReader(reading, lane, self.depth, self.norms, self.symbol) for lane in reading.lanes]
+        readers = [LaneReader(reading, lane, self.depth, self.norms, self.symbol, self.rolled) for lane in reading.lanes]
         self.readers = {reader.lane: reader for reader in readers}
         group = {lane: [lane] for lane in reading.lanes}
 
@@ -239,6 +239,8 @@ class Arrangement:
 
     def rest_label(self, k: int) -> str:
         box = self.rest.boxes[k]
+        if box.kind == "input":
+            return f"{box.name or 'x'} {size(self.reading.outside[box.which].shape)}"
         words = [box.label, *(self.symbol.get(weight, "") for weight, _, _ in box.weights), *(c.name or "" for c in box.frozen)]
         return " ".join([*words, *([box.name] if box.name else [])])
 
@@ -260,7 +262,9 @@ class Arrangement:
                     y -= BAR / 2
                     self.bar_y[item] = y
                     y -= BAR / 2 + (20 if lanes and lanes[0] < k else 18)
-            passing, inner = self._passing(block), max(view.width for view in block.lanes)
+            passing, inner = 3 if self.rolled else self._passing(block), max(view.width for view in block.lanes)
+            if any(len(columns) > 1 for columns in block.shown):
+                inner = max(inner, 150.0)
             block.before, block.width = CHANNEL * passing, inner + 2 * CHANNEL * passing
             for view in block.lanes:
                 view.offset = block.before + (inner - view.width) / 2
@@ -319,14 +323,18 @@ class Arrangement:
                     wish.append(self.bar_y[line.source[1]])
                 elif line.source[0] == "step":
                     view = self.view_of[line.source[1]]
-                    wish.append(view.top + view.rails.get(line.source[3], view.height / 2))
+                    wish.append(view.top + 22 + view.rails.get(line.source[3], view.height / 2))
             for block in self.serves[k]:
                 for view in block.lanes:
-                    wish += [view.top + view.rails[s] for step in view.steps.values() for n, s in step.rail.items() if self._is_from(step.sketch.lines[n], k)]
+                    wish += [view.top + 22 + view.rails[s] for step in view.steps.values() for n, s in step.rail.items() if self._is_from(step.sketch.lines[n], k)]
             wishes.append(sum(wish) / len(wish) if wish else None)
         if not self.blocks:
             wishes = [None] * len(wishes)
-        points = layered(len(sizes), edges, sizes, lambda j: wishes[j])
+        room = [0.0] * len(sizes)
+        if not self.blocks:
+            for j, k in enumerate(members, len(inputs)):
+                room[j] = text_width(size(self.reading.outside[self.rest.boxes[k].which].shape), 9) + 16
+        points = layered(len(sizes), edges, sizes, wishes, room, range(len(inputs)))
         for j, (px, py) in enumerate(points):
             if isinstance(what[j], int):
                 self.place[what[j]] = (x + px, py)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from ..core.state import scope_text
@@ -29,6 +30,7 @@ class Builder:
         self.parameters: list[Parameter] = []
         self.parameter: dict[Any, Parameter] = {}
         self.symbol: dict[Record, str] = {}
+        self.same: dict[Any, Record] = {}
         self.ids = Ids()
         self.number = {record: k for k, record in enumerate(reading.tape.records)}
         self._parameters()
@@ -87,7 +89,8 @@ class Builder:
         """The leaf that a view is a view of, or the record that is made of several leaves."""
         while not record.is_leaf and len([p for p in record.parents if p is not None]) == 1:
             record = record.parents[0]
-        return record  # type: ignore[no-any-return]
+        # The same made again, as at each call of a module, is the same.
+        return self.same.setdefault(record if record.is_leaf else (record.op, record.parents), record)
 
     def _shares(self) -> None:
         """How often each parameter is used, and what it gets from each step."""
@@ -119,7 +122,7 @@ class Builder:
             first, last = (self._time(columns[0]), self._time(columns[-1]))
             x, bottom = block.x(position), block.bottom
             name = f"{block.prefix}step{first}" if len(columns) == 1 else f"{block.prefix}step{first}-{last}"
-            label = f"t = {first}" if len(columns) == 1 else f"t = {first} … {last}"
+            label = "step t" if self.rolled else f"t = {first}" if len(columns) == 1 else f"t = {first} … {last}"
             frame = Cluster(self.ids.new(name), label, "step", columns[0] + 1, len(columns), x=x, y=block.top, width=block.width, height=bottom - block.top)
             self.clusters.append(frame)
             for view in block.lanes:
@@ -128,6 +131,10 @@ class Builder:
                 elif columns[0] in view.steps:
                     self._stamp(block, view, columns[0], x, frame)
         for view in block.lanes:
+            if len(block.lanes) > 1 or len(self.plan.blocks) > 1:
+                name = self.ids.new(f"{block.prefix}lane-{view.id}")
+                arrow = "←" if view.lane.backwards else "→"
+                self.clusters.append(Cluster(name, f"{view.lane.path} {arrow}", "lane", x=block.left, y=view.top, width=block.right - block.left, height=view.height + 22))
             for state, y in view.rails.items():
                 self.rails.append(Rail(view.names[state], view.id, self.base(view) + y, view.lane.backwards))
 
@@ -139,7 +146,7 @@ class Builder:
         return view.top + 22
 
     def _stamp(self, block: Block, view: LaneView, column: int, x: float, frame: Cluster) -> None:
-        lane, step, time = view.lane, view.steps[column], self._time(column)
+        lane, step, time = view.lane, view.steps[column], "(t)" if self.rolled else self._time(column)
         reader, records = self.plan.readers[lane], lane.groups[column]
         prefix = frame.id if len(block.lanes) == 1 else f"{frame.id}-{view.id}"
         base, many = self.base(view), len(self.reading.lanes) > 1
@@ -388,13 +395,12 @@ class Builder:
         base, x, level = self.base(view), block.left, entry[0][1]
         out = [(x + a, base + b) for a, b in self._exit(view, block, step, made[0], level - base, column)]
         order = list(view.rails).index(state)
-        high = view is block.lanes[-1] and order < (len(view.rails) + 1) // 2
-        away = 16 + 12 * order
-        y = block.top - away if high else base + view.height + 10 + away
-        right, left = block.right + 10 + away, block.left - 10 - away
+        high = order < (len(view.rails) + 1) // 2
+        y = base - 26 if high else base + view.height - 2
+        right, left = block.right - 8 - 6 * order, block.left + 8 + 6 * order
         if lane.backwards:
             left, right = right, left
-        points = [*out, (right, level), (right, y), (left, y), (left, level), *entry]
+        points = [*out[:-1], (right, level), (right, y), (left, y), (left, level), *entry[1:]]
         edge = self._edge(self.box[lane.number, column, made[0]], self.box[lane.number, column, line.head], line, lane.groups[column], "loop", points, state=view.names[state], step=column + 1)
         edge.label = f"{view.names[state]}, one step later"
 
@@ -581,6 +587,7 @@ class Builder:
     def _outer_edges(self) -> None:
         plan, records = self.plan, self.reading.outside
         seen: set[tuple[int, int]] = set()
+        once: set[Any] = set()
         for head_box, line, label, (x, y) in plan.fed:
             node = Node(self.ids.new(label.split()[0]), label, "input", shape=line.shape, dtype=str(line.source[1].dtype))
             node.x, node.y, node.width, node.height = x, y, text_width(label, 10) + 22, INPUT
@@ -597,6 +604,11 @@ class Builder:
             elif line.source[0] == "constant" and line.head in plan.bar:
                 self._bar_input(line, head)
             elif line.source[0] == "step":
+                if self.rolled:
+                    line = replace(line, source=(*line.source[:2], plan.block_of[line.source[1]].shown[0][0], line.source[3]))
+                    if (key := (id(head), line.source)) in once:
+                        continue
+                    once.add(key)
                 self._leave(line, head, seen)
 
     def _bar_input(self, line: Line, head: Node) -> None:
@@ -646,7 +658,7 @@ class Builder:
             return
         tail, up = found
         step = column + 1
-        last = block.columns[0] if view.lane.backwards else block.columns[-1]
+        last = block.shown[0][0] if view.lane.backwards else block.shown[-1][-1]
         there = view.steps.get(column)
         if head.kind == "bar" and abs(head.x - (block.left + block.right) / 2) < 1:
             self._edge(tail, head, line, records, "output", [*up, (up[-1][0], head.y + head.height / 2)], step=step)

@@ -69,6 +69,8 @@ class Writer:
         by_id = {node.id: node for node in graph.nodes}
         lines += ["  " + self.node(node) for node in graph.nodes if node.id not in framed]
         for frame in graph.clusters:
+            if frame.kind == "lane":
+                continue
             lines += self.cluster(frame, [by_id[name] for name in frame.nodes if name in by_id])
         lines += ["  " + self.edge(edge) for edge in graph.edges]
         if graph.parameters:

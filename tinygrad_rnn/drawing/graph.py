@@ -102,7 +102,7 @@ class Graph:
             low_y.append(item.y - item.height / 2)
             high_y.append(item.y + item.height / 2)
         for frame in self.clusters:
-            low_x.append(frame.x)
+            low_x.append(frame.x - (text_width(frame.label, 9) + 8 if frame.kind == "lane" else 0))
             high_x.append(frame.x + frame.width)
             low_y.append(frame.y)
             high_y.append(frame.y + frame.height)
@@ -219,5 +219,7 @@ def graph(
     records = sum(not record.is_leaf for record in tape.records)
     steps = max((len(block.columns) for block in built.plan.blocks), default=0)
     made = Graph(built.nodes, built.edges, built.clusters, built.parameters, built.rails, name or "graph", depth, theme, rolled, gradients, values, records, steps, built.reference)
+    if reading.found:
+        made.notes.append("no scope names the steps: they were found as what repeats")
     made.arrange()
     return made

@@ -51,7 +51,7 @@ class LaneView:
 class LaneReader:
     """Makes the view of a lane: one sketch for all steps that are the same, one layout for all that look the same."""
 
-    def __init__(self, reading: Reading, lane: Lane, depth: str, norms: bool, symbol: dict[Record, str]) -> None:
+    def __init__(self, reading: Reading, lane: Lane, depth: str, norms: bool, symbol: dict[Record, str], rolled: bool) -> None:
         self.reading, self.lane, self.depth, self.norms, self.symbol = reading, lane, depth, norms, symbol
         self.keep = set(lane.states).union(*lane.exports.values())
         self.sketches: dict[Any, Sketch] = {}
@@ -61,7 +61,8 @@ class LaneReader:
         self.reference = self._sketch(middle)
         self.slots = self._slots(middle)
         self.view = LaneView(lane, self._names(middle))
-        self.digits = "0" * len(str(len(reading.times)))
+        self.digits = "(t)" if rolled else "0" * len(str(len(reading.times)))
+        self.rolled = rolled
 
     def _sketch(self, column: int) -> Sketch:
         key = self.lane.signatures[column]
@@ -163,7 +164,7 @@ class LaneReader:
             for placed in layouts:
                 self._lower(placed, placed.rails[state], level - placed.rails[state])
             view.rails[state] = level
-        view.width, view.height = max(p.width for p in layouts), max(p.height for p in layouts)
+        view.width, view.height = max(p.width for p in layouts), max(p.height for p in layouts) + (14 if self.rolled else 0)
         return view
 
     @staticmethod
@@ -195,7 +196,9 @@ def input_name(line: Line, records: Sequence[Record]) -> str:
     if constant.name:
         return str(constant.name)
     operand = records[line.reader].op.operand_name(line.position).partition("[")[0]
-    return operand if len(operand) > 3 and operand != "arrays" else "mask" if constant.dtype.kind == "b" else "ids" if constant.dtype.kind in "iu" else "x"
+    if constant.dtype.kind == "b":
+        return "mask"
+    return operand if len(operand) > 3 and operand != "arrays" else "ids" if constant.dtype.kind in "iu" else "x"
 
 
 def box_width(label: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .model import Point
@@ -281,11 +281,12 @@ def route(tail: Rect, head: Rect, boxes: Sequence[Rect], start: Point | None = N
 
 
 def layered(
-    count: int, edges: Sequence[tuple[int, int]], sizes: Sequence[tuple[float, float]], wish: Callable[[int], float | None] = lambda _: None, gap: float = 34.0
+    count: int, edges: Sequence[tuple[int, int]], sizes: Sequence[tuple[float, float]], given: Sequence[float | None], room: Sequence[float], light: Iterable[int]
 ) -> list[Point]:
     """Nodes from left to right by their longest way from a source (Sugiyama, Tagawa and Toda 1981), ordered by the mean of their neighbours.
 
-    ``wish`` tells at which height a node would stand, where something else decides that.
+    ``given`` tells at which height a node would stand, where something else decides that, ``room`` how much a node wants to its right at least;
+    nothing follows ``light`` nodes up or down that has another neighbour.
     """
     before: list[list[int]] = [[] for _ in range(count)]
     after: list[list[int]] = [[] for _ in range(count)]
@@ -302,7 +303,7 @@ def layered(
     for k in range(count):
         layers[layer[k]].append(k)
     y = [0.0] * count
-    given = [wish(k) for k in range(count)]
+    minor = set(light)
 
     def settle(members: list[int], wanted: dict[int, float]) -> None:
         members.sort(key=lambda k: (wanted[k], k))
@@ -314,7 +315,8 @@ def layered(
                 low = max(low, place[-1] + (sizes[j][1] + sizes[k][1]) / 2 + 14)
             place.append(low)
         if members:
-            shift = sum(p - wanted[k] for p, k in zip(place, members, strict=True)) / len(members)
+            heavy = [p - wanted[k] for p, k in zip(place, members, strict=True) if k not in minor] or [0.0]
+            shift = sum(heavy) / len(heavy)
             for p, k in zip(place, members, strict=True):
                 y[k] = p - shift
 
@@ -326,7 +328,7 @@ def layered(
             for position, k in enumerate(members):
                 around = before[k] if sweep % 2 == 0 else after[k]
                 around = around or (before[k] + after[k] if sweep else [])
-                near = [y[j] for j in around]
+                near = [y[j] for j in around if j not in minor] or [y[j] for j in around]
                 known = given[k]
                 if known is not None:
                     near = [*near, known, known]
@@ -337,5 +339,5 @@ def layered(
         wide = max(sizes[k][0] for k in layers[level])
         for k in layers[level]:
             x[k] = left + wide / 2
-        left += wide + gap
+        left += wide + max(34.0, *(room[k] for k in layers[level]))
     return list(zip(x, y, strict=True))

@@ -87,6 +87,46 @@ class Reading:
                 members = lane.steps[step] = []
             members.append(record)
             self.home[record] = (lane, step)
+        self.found = False
+        if not self.lanes:
+            self._find_time()
+
+    def _find_time(self) -> None:
+        """Steps where no scope tells of any: a loop is a piece of the tape that repeats, operand by operand, with the same weights."""
+        records = [r for r in self.tape.records if not r.is_leaf]
+        number = {r: k for k, r in enumerate(records)}
+        last: dict[Record, int] = {}
+        apart: dict[int, int] = defaultdict(int)
+        for k, record in enumerate(records):
+            for parent in record.parents:
+                if parent is not None and (parent.is_leaf or all(p is None or p.is_leaf for p in parent.parents)):
+                    if parent in last and k > last[parent]:
+                        apart[k - last[parent]] += 1
+                    last[parent] = k
+        if not apart:
+            return
+        period = max(apart, key=lambda p: (apart[p], -p))
+        codes: list[Any] = []
+        for k, record in enumerate(records):
+            operands = [_coded(c) if p is None else (p if p.is_leaf or number[p] < k - 2 * period else k - number[p]) for p, c in zip(record.parents, record.constants or record.parents, strict=True)]
+            codes.append((record.op, record.shape, tuple(operands)))
+        best, run, end = 0, 0, 0
+        for k in range(len(records) - period):
+            run = run + 1 if codes[k] == codes[k + period] else 0
+            if run > best:
+                best, end = run, k + 1
+        start = end - best
+        while start > 0 and codes[start - 1][:2] == codes[start - 1 + period][:2]:
+            start -= 1
+        steps = (end + period - start) // period
+        if steps < 3 or best < period:
+            return
+        lane = Lane((("step",), 0))
+        self.lanes.append(lane)
+        self.found = True
+        for t in range(steps):
+            lane.steps[(t,)] = records[start + t * period : start + (t + 1) * period]
+            self.home.update(dict.fromkeys(lane.steps[(t,)], (lane, (t,))))
 
     def _parameters(self) -> None:
         """Which leaves are parameters, and what is made of them alone outside of the steps."""

@@ -198,6 +198,9 @@ def _with_values(one: Record, parents: Sequence[Record | None]) -> list[Record |
         raise released(one)
     pull = one.saved[0]
     given = [wrap(t._data, p) for t, p in zip(pull.held, parents, strict=True)]
+    for t, constant in zip(given, one.constants or (), strict=False):
+        if constant is not None:
+            t._name, t._constant = constant.name, constant
     results = [t._node for t in pull.opened(given)]
     below = {p for p in parents if p is not None}
     made = [r for r in reachable([r for r in results if r is not None], lambda r: r not in below) if r not in below]

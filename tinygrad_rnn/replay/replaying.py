@@ -591,11 +591,19 @@ def replay(
     pull.lease, pull.held, pull.opened = lease, held, opened  # type: ignore[attr-defined]
     tracked = plan.tracked_results([t._node is not None for t in first])
     # The outputs hang on one record, whose own value nobody reads: their cotangents reach it in a bundle.
-    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, held, steps=steps)._node
+    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, [*inputs, *first, *outer], steps=steps)._node
     assert many is not None
     many.op.expansion = Expansion(plan.program, plan.x, plan.results, plan.outputs, steps, reverse, name, labels)  # type: ignore[attr-defined]
     tensors = [manual("unrolled", r, (many,), _bundled(k, many.dtype), output=k) if tracked[k] else wrap(r) for k, r in enumerate(results)]
     return tensors[: len(ys)], tensors[len(ys) :]
+
+
+def at(x: Any, t: int) -> Any:
+    """One step of an input, called what all of it is called."""
+    x_t = x[t]
+    if x._name is not None and x_t._node is None:
+        x_t._name = x._name
+    return x_t
 
 
 def expand(
@@ -604,7 +612,7 @@ def expand(
     """All steps through the operations themselves, every one of them on the tape; the step itself is not called again."""
     state, outputs = list(first), [[None] * steps for _ in range(plan.outputs)]
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        given = {k: x[t] for k, x in enumerate(inputs)} | {plan.x + j: s for j, s in enumerate(state)}
+        given = {k: at(x, t) for k, x in enumerate(inputs)} | {plan.x + j: s for j, s in enumerate(state)}
         given |= {k: wrap(array[t]) for k, array in zip(plan.others, others, strict=True)}
         here = plain(current())
         with installed(here.replace(scope=(*here.scope, (name, t)))):

@@ -17,7 +17,7 @@ from ..ops.shaping import reshape, stack
 from . import tree
 from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable
-from .replaying import LIMIT, PLANS, Plan, remember, replay
+from .replaying import LIMIT, PLANS, Plan, at, remember, replay
 
 _MODES = ("auto", "eager", "replay")
 
@@ -172,7 +172,7 @@ class _Unrolling:
     def one(self, k: int, state: Any, trace: Trace | None = None) -> tuple[Any, Any]:
         """The k-th step to run; under a trace all that it reads is declared first, and the mask always applies."""
         t = self.time(k)
-        x_t = tree.mapped(lambda x: x[t], self.inputs)
+        x_t = tree.mapped(lambda x: at(x, t), self.inputs)
         here = None if self.mask is None or (trace is None and t < self.full) else wrap(self.mask[t].copy())
         inner = self.outer.replace(scope=(*self.outer.scope, (self.name, t)))
         if trace is not None:
