@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,10 @@ from .model import Cluster, Edge, Node, Parameter, Point, Port, Rail
 from .naming import Ids, size, symbols
 from .reading import Reading
 from .sketch import Box, Line
+
+
+_dtype = functools.lru_cache(str)
+_scope = functools.lru_cache(scope_text)
 
 
 class Builder:
@@ -63,9 +68,9 @@ class Builder:
 
     def _parameters(self) -> None:
         weights, used = self.reading.weights, {}
-        for record in self.reading.tape.records:
-            if record not in weights:
-                used.update(dict.fromkeys([self._root(p) for p in record.parents if p in weights]))
+        roots: dict[Record, Record] = {record: self._root(record) for record in weights}
+        for record in sorted(self.reading.readers, key=lambda r: r.index):
+            used.update(dict.fromkeys([roots[p] for p in record.parents if p in weights]))
         names = [tuple(leaf.name or f" {leaf.index}" for leaf in weights[root]) for root in used]
         unnamed = {name: f"w{k + 1}" for k, name in enumerate(dict.fromkeys(n for parts in names for n in parts if n[0] == " "))}
         names = [tuple(unnamed.get(part, part) for part in parts) for parts in names]
@@ -76,7 +81,7 @@ class Builder:
             self.parameters.append(made)
             self.parameter[root] = made
         for record in weights:
-            root = self._root(record)
+            root = roots[record]
             if root in self.parameter:
                 self.parameter[record] = self.parameter[root]
                 self.symbol[record] = self.parameter[root].symbol
@@ -96,7 +101,7 @@ class Builder:
         """How often each parameter is used, and what it gets from each step."""
         weights, place, passed = self.reading.weights, self.reading.place, {} if self.flow is None else self.flow.passed
         squares: dict[str, dict[int, float]] = {p.id: {} for p in self.parameters}
-        for record in self.reading.tape.records:
+        for record in self.reading.tape.records if self.reading.frozen else self.reading.readers:
             if record.is_leaf or record in weights:
                 continue
             step = place[record][1] + 1 if record in place else 0
@@ -170,7 +175,7 @@ class Builder:
             self._edge(node, self.box[lane.number, column, line.head], line, records, "input", [(node.x, node.y - node.height / 2)], step=column + 1)
 
     def _node(self, name: str, box: Box, record: Record, records: list[Record]) -> Node:
-        node = Node(self.ids.new(name), "", box.kind, box.op, box.name, None, record.shape, str(record.dtype), scope_text(record.scope), getattr(record, "source", ""))
+        node = Node(self.ids.new(name), "", box.kind, box.op, box.name, None, record.shape, _dtype(record.dtype), _scope(record.state.scope), getattr(record, "source", ""))
         node.record = self.number.get(record)
         node.norm = self.norms.get(record)
         node.value = None if self.values is None else self.values.get(record)

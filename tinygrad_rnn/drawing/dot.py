@@ -15,6 +15,8 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def _quoted(text: str) -> str:
+    if text.isalnum():
+        return f'"{text}"'
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
@@ -28,7 +30,7 @@ def _attributes(given: dict[str, object]) -> str:
 
 
 def _f(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0").replace("-0", "0") if abs(value) < 0.05 else f"{value:.1f}".removesuffix(".0")
+    return f"{value:.1f}"
 
 
 def spark(norms: list[float]) -> str:
@@ -55,13 +57,13 @@ class Writer:
         self.colour = {p.id: COLOURS[p.colour % len(COLOURS)] for p in graph.parameters if p.colour >= 0}
 
     def at(self, point: Point) -> str:
-        return f"{_f(point[0])},{_f(-point[1])}"
+        return f"{point[0]:.1f},{0.0 - point[1]:.1f}"
 
     def write(self) -> str:
         graph, c = self.graph, self.theme
         lines = [
             f"digraph {_quoted(graph.name)} {{",
-            f'  graph [layout="nop2" splines="true" bgcolor="{c["paper"]}" fontname="Helvetica" fontsize=11 fontcolor="{c["ink"]}" tooltip={_quoted(graph.title)}]',
+            f'  graph [layout="nop2" splines="line" bgcolor="{c["paper"]}" fontname="Helvetica" fontsize=11 fontcolor="{c["ink"]}" tooltip={_quoted(graph.title)}]',
             f'  node [fontname="Helvetica" fontsize=10 fontcolor="{c["ink"]}" shape="box" style="rounded,filled" fillcolor="{c["box"]}" color="{c["soft"]}" fixedsize="true"]',
             f'  edge [arrowsize=0.6 color="{c["none"]}"]',
         ]
@@ -135,7 +137,7 @@ class Writer:
             given["tooltip"] = f"gradient norm {edge.norm:.3g}"
         elif not edge.tracked:
             given["tooltip"] = "its gradient was never asked for"
-        if len(edge.points) > 1:
+        if len(edge.points) > 2:
             given["pos"] = self.spline(edge.points)
         tail = _quoted(edge.tail) + (f":{edge.tail_port}" if edge.tail_port else "")
         return f"{tail} -> {_quoted(edge.head)} [{_attributes(given)}]"

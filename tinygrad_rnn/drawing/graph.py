@@ -12,7 +12,7 @@ from ..core.tape import Record
 from ..core.tensor import Tensor, is_tensor
 from ..errors import OutOfRangeError
 from ..files import atomic_write
-from ..replay.expanding import Flow, expanded
+from ..replay.expanding import Flow, expanded, uncollected
 from .layout import text_width
 from .model import Cluster, Edge, Node, Parameter, Rail
 from .naming import size
@@ -95,25 +95,19 @@ class Graph:
 
     def arrange(self) -> None:
         """Place the parameters below the picture, and measure it. Call it after nodes were moved or added."""
-        low_x, low_y, high_x, high_y = [math.inf], [math.inf], [-math.inf], [-math.inf]
-        for item in (*self.nodes,):
-            low_x.append(item.x - item.width / 2)
-            high_x.append(item.x + item.width / 2)
-            low_y.append(item.y - item.height / 2)
-            high_y.append(item.y + item.height / 2)
+        left, top, right, bottom = math.inf, math.inf, -math.inf, -math.inf
+        for node in self.nodes:
+            left, right = min(left, node.x - node.width / 2), max(right, node.x + node.width / 2)
+            top, bottom = min(top, node.y - node.height / 2), max(bottom, node.y + node.height / 2)
         for frame in self.clusters:
-            low_x.append(frame.x - (text_width(frame.label, 9) + 8 if frame.kind == "lane" else 0))
-            high_x.append(frame.x + frame.width)
-            low_y.append(frame.y)
-            high_y.append(frame.y + frame.height)
+            beside = text_width(frame.label, 9) + 8 if frame.kind == "lane" else 0.0
+            left, right = min(left, frame.x - beside), max(right, frame.x + frame.width)
+            top, bottom = min(top, frame.y), max(bottom, frame.y + frame.height)
         for edge in self.edges:
-            if edge.points:
-                xs, ys = zip(*edge.points, strict=True)
-                low_x.append(min(xs))
-                high_x.append(max(xs))
-                low_y.append(min(ys))
-                high_y.append(max(ys))
-        left, right, top, bottom = (min(low_x), max(high_x), min(low_y), max(high_y)) if self.nodes else (0.0, 400.0, 0.0, 40.0)
+            for x, y in edge.points if len(edge.points) > 2 else ():
+                left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
+        if not self.nodes:
+            left, top, right, bottom = 0.0, 0.0, 400.0, 40.0
         words = text_width(self.caption, 10)
         words = max(words, sum(58 + text_width(word, 10) for _, word in self.key))
         width = max(right - left, words, 460.0)
@@ -206,19 +200,20 @@ def graph(
         raise OutOfRangeError(f"graph: fold must be 'auto', None or a number of steps of at least 1, got {fold!r}")
     if theme not in THEMES:
         raise OutOfRangeError(f"graph: theme must be one of {', '.join(THEMES)}, got {theme!r}")
-    tensors: Any = outputs if is_tensor(outputs) else list(outputs)
-    flow = Flow(tensors) if gradients else None
-    tape = flow if flow is not None else expanded(tensors, values=values)
-    found: dict[Record, float] | None = None
-    if values:
-        from .values import value_norms
+    with uncollected():
+        tensors: Any = outputs if is_tensor(outputs) else list(outputs)
+        flow = Flow(tensors) if gradients else None
+        tape = flow if flow is not None else expanded(tensors, values=values)
+        found: dict[Record, float] | None = None
+        if values:
+            from .values import value_norms
 
-        found = value_norms(tape)
-    reading = Reading(tape, merge=depth != "tape")
-    built = Builder(reading, depth, fold, rolled, flow, found)
-    records = sum(not record.is_leaf for record in tape.records)
-    steps = max((len(block.columns) for block in built.plan.blocks), default=0)
-    made = Graph(built.nodes, built.edges, built.clusters, built.parameters, built.rails, name or "graph", depth, theme, rolled, gradients, values, records, steps, built.reference)
+            found = value_norms(tape)
+        reading = Reading(tape, merge=depth != "tape")
+        built = Builder(reading, depth, fold, rolled, flow, found)
+        records = sum(not record.is_leaf for record in tape.records)
+        steps = max((len(block.columns) for block in built.plan.blocks), default=0)
+        made = Graph(built.nodes, built.edges, built.clusters, built.parameters, built.rails, name or "graph", depth, theme, rolled, gradients, values, records, steps, built.reference)
     if reading.found:
         made.notes.append("no scope names the steps: they were found as what repeats")
     made.arrange()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -44,6 +45,7 @@ def symbols(names: Sequence[Sequence[str]]) -> list[str]:
     return short
 
 
+@functools.lru_cache(4096)
 def identifier(text: str) -> str:
     """A text as an id of SVG, HTML and DOT."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-") or "x"

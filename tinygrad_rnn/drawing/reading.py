@@ -130,39 +130,38 @@ class Reading:
 
     def _parameters(self) -> None:
         """Which leaves are parameters, and what is made of them alone outside of the steps."""
-        made: dict[Record, tuple[Record, ...]] = {}
+        made: dict[Record | None, tuple[Record, ...]] = {}
+        readers: list[Record] = []
         uses: dict[Record, list[tuple[Record, int]]] = defaultdict(list)
         for record in self.tape.records:
             if record.is_leaf:
                 made[record] = (record,)
                 continue
-            leaves: list[Record] = []
-            alone = not any(map(_is_array, record.constants or ())) and record not in self.tape.roots
-            for parent in record.parents:
-                if parent is not None:
-                    if parent in made:
-                        leaves += made[parent]
-                    else:
-                        alone = False
-            if not leaves:
+            read = [parent for parent in record.parents if parent in made]
+            if not read:
                 continue
+            leaves = [leaf for parent in read for leaf in made[parent]]  # type: ignore[index]
             outside = record not in self.home or (len(leaves) == 1 and record.op.name in (*VIEWS, "reshape", "getitem"))
-            if alone and outside:
+            if outside and len(read) + record.parents.count(None) == len(record.parents) and not any(map(_is_array, record.constants or ())) and record not in self.tape.roots:
                 made[record] = tuple(dict.fromkeys(leaves))
                 continue
+            readers.append(record)
             for k, parent in enumerate(record.parents):
                 if parent in made:
                     for leaf in made[parent]:
                         uses[leaf].append((record, k))
         weights = {leaf for leaf in made if leaf.is_leaf and uses[leaf] and (len(uses[leaf]) > 1 or not _looks_like_input(leaf, *uses[leaf][0]))}
-        self.weights = {record: leaves for record, leaves in made.items() if weights.issuperset(leaves)}
+        self.weights = {record: leaves for record, leaves in made.items() if record is not None and weights.issuperset(leaves)}
         # What is made of weights alone, and read by what reads nothing else, is a computation like any other.
         plain: set[Record] = set()
-        for record in reversed(self.tape.records):
+        for record in sorted({*readers, *self.weights}, key=lambda r: -r.index):
             if record in plain and not record.is_leaf:
                 self.weights.pop(record, None)
             if record not in self.weights and all(p is None or p in self.weights for p in record.parents) and not any(map(_is_array, record.constants or ())):
                 plain.update(p for p in record.parents if p is not None)
+                readers.append(record)
+        self.readers = [record for record in dict.fromkeys(readers) if record not in self.weights]
+        """The records that read a weight."""
 
     def _columns(self) -> None:
         """The steps of all lanes in order of time, as columns; parts of a step's number that never change are dropped."""

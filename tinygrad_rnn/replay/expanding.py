@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +17,7 @@ from ..errors import DtypeError, TapeError
 from ..ops.indexing import _getitem
 from ..ops.shaping import _stack
 from .program import Constant as Given
-from .program import Instruction, Program, Value
+from .program import Program, Value
 
 
 class Expansion:
@@ -32,40 +34,45 @@ class Expansion:
         ``one`` is the record that stands for them, ``parents`` what it reads. Their places in execution order lie between its own and the next.
         """
         made = _Steps(one, 2 + self.steps * (self.x + len(self.program.instructions)) + len(self.results))
-        constants = one.constants or [None] * len(parents)
-        inputs, end = list(zip(parents[: self.x], constants[: self.x], strict=True)), self.x + self.state
-        state: list[tuple[Record | None, Any]] = list(zip(parents[self.x : end], constants[self.x : end], strict=True))
-        outer = list(zip(parents[end:], constants[end:], strict=True))
-        template = [self._template(instruction) for instruction in self.program.instructions]
+        program, size, end = self.program, len(self.program.arrays), self.x + self.state
+        # One list for all that operations read: the step's values, what is outside of it, its static arguments.
+        template, plain = self._template(size + len(parents) - end)
+        nodes: list[Record | None] = [*[None] * size, *parents[end:], *[None] * len(plain)]
+        constants: list[Any] = list(one.constants or [None] * len(parents))
+        told: list[Any] = [*[None] * size, *constants[end:], *plain]
+        for k, parent in enumerate(parents[end:], size):
+            if parent is not None:
+                told[k] = _described(parent)
+        nodes[self.x : end], told[self.x : end] = parents[self.x : end], constants[self.x : end]
         columns: list[list[Any]] = [[None] * self.steps for _ in range(self.outputs)]
-        read = _compiled(_getitem)
-        here: list[tuple[Record | None, Any]] = []
+        read, record = _compiled(_getitem), made.record
+        results = [p.index if isinstance(p, Value) else size + p.index for p in self.results]
+        unknown = self.unknown
         for t in range(self.steps - 1, -1, -1) if self.reverse else range(self.steps):
-            here = [(None, None)] * len(self.program.arrays)
-            for k, (parent, constant) in enumerate(inputs):
-                shape, dtype = self.program.shape(k), self.program.dtype(k)
-                if parent is None:
-                    here[k] = None, Constant(constant.name, shape, dtype)
-                else:
-                    here[k] = made.record(read, (parent, None), (None, t), (), shape, dtype, one.state, None), None
-            here[self.x : end] = state
+            for k in range(self.x):
+                shape, dtype, parent = program.shape(k), program.dtype(k), parents[k]
+                told[k] = Constant(constants[k].name if parent is None else None, shape, dtype)
+                if parent is not None:
+                    nodes[k] = record(read, (parent, None), (None, t), (), shape, dtype, one.state, None)
             scope = one.state.replace(scope=(*one.scope, (self.name, t)))
-            for k in self.unknown:
-                here[k] = None, Constant(None, self.program.shape(k), self.program.dtype(k))
-            for op, operands, static, result, shape, dtype, label in template:
-                given = [here[a] if kind == 0 else outer[a] if kind == 1 else (None, a) for kind, a, _ in operands]
-                nodes = tuple([node if active else None for (node, _), (_, _, active) in zip(given, operands, strict=True)])
-                if not any(nodes):
-                    here[result] = None, Constant(label, shape, dtype)
-                    continue
-                told = None if len(operands) == 1 and not op.sequence or None not in nodes else tuple([None if n is not None else _told(g) for n, g in zip(nodes, given, strict=True)])
-                here[result] = made.record(op, nodes, told, static, shape, dtype, scope, label), None
-            found = [here[p.index] if isinstance(p, Value) else outer[p.index] for p in self.results]
+            for k in unknown:
+                told[k] = Constant(None, program.shape(k), program.dtype(k))
+            for op, active, read_from, alone, static, result, shape, dtype, label in template:
+                given = tuple([nodes[k] for k in active])
+                if None in given:
+                    if not any(given):
+                        nodes[result], told[result] = None, Constant(label, shape, dtype)
+                        continue
+                    rest = None if alone else tuple([None if n is not None else told[k] if nodes[k] is None else _described(nodes[k]) for n, k in zip(given, read_from)])  # noqa: B905
+                else:
+                    rest = None
+                nodes[result] = record(op, given, rest, static, shape, dtype, scope, label)
             for j in range(self.outputs):
-                columns[j][t] = found[j]
-            state = found[self.outputs :]
+                columns[j][t] = nodes[results[j]], told[results[j]]
+            after = results[self.outputs :]
+            nodes[self.x : end], told[self.x : end] = [nodes[k] for k in after], [told[k] for k in after]
         stacks = [self._stack(made, one.state, column) for column in columns]
-        return [*stacks, *(node for node, _ in state)]
+        return [*stacks, *nodes[self.x : end]]
 
     @property
     def unknown(self) -> list[int]:
@@ -73,21 +80,30 @@ class Expansion:
         top = self.x + self.state
         return [*range(top, self.program.inputs), *(index for _, index in self.program.draws)]
 
-    def _template(self, instruction: Instruction) -> tuple[Any, ...]:
-        op, arguments, result = instruction
-        if not op.compiled:
-            op.compile()
-        named = dict(zip(op.parameters, arguments, strict=True))
-        parts = [(op.sequence, part) for part in named[op.sequence]] if op.sequence else [(p, named[p]) for p in op.operands]
-        operands = []
-        for name, part in parts:
-            active = op.rules.get(name) is not None
-            if isinstance(part, Given):
-                operands.append((2, describe(part.value), False))
-            else:
-                operands.append((0 if isinstance(part, Value) else 1, part.index, active))
-        static = tuple([self._static(named[p]) for p in op.static_names])
-        return op, operands, static, result, self.program.shape(result), self.program.dtype(result), self.labels.get(result)
+    def _template(self, first: int) -> tuple[list[tuple[Any, ...]], list[Any]]:
+        """For each instruction what its record has at every step, operands by number; and the static ones, whose numbers begin at ``first``."""
+        template: list[tuple[Any, ...]] = []
+        size = len(self.program.arrays)
+        # Of what is never tracked there is a number too.
+        plain: list[Any] = [None]
+        for op, arguments, result in self.program.instructions:
+            if not op.compiled:
+                op.compile()
+            named = dict(zip(op.parameters, arguments, strict=True))
+            parts = [(op.sequence, part) for part in named[op.sequence]] if op.sequence else [(p, named[p]) for p in op.operands]
+            active, read_from = [], []
+            for name, part in parts:
+                if isinstance(part, Given):
+                    number = first + len(plain)
+                    plain.append(describe(part.value))
+                else:
+                    number = part.index if isinstance(part, Value) else size + part.index
+                active.append(number if op.rules.get(name) is not None else first)
+                read_from.append(number)
+            alone = len(parts) == 1 and not op.sequence
+            static = tuple([self._static(named[p]) for p in op.static_names])
+            template.append((op, active, read_from, alone, static, result, self.program.shape(result), self.program.dtype(result), self.labels.get(result)))
+        return template, plain
 
     def _static(self, argument: Any) -> Any:
         if isinstance(argument, Given):
@@ -131,9 +147,20 @@ def _compiled(function: Any) -> Any:
     return op
 
 
-def _told(given: tuple[Record | None, Any]) -> Any:
-    node, constant = given
-    return Constant(node.name, node.shape, node.dtype) if node is not None else constant
+def _described(record: Any) -> Constant:
+    return Constant(record.name, record.shape, record.dtype)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection while many objects are made that all stay: looking through them again and again would take longer than making them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Expanded:
@@ -235,7 +262,8 @@ class Flow(Expanded):
 
     def __init__(self, outputs: Tensor | Iterable[Tensor], gradients: Sequence[Any] | None = None) -> None:
         tensors = [outputs] if is_tensor(outputs) else list(cast("Iterable[Tensor]", outputs))
-        opened = expanded(tensors, values=True)
+        with uncollected():
+            opened = expanded(tensors, values=True)
         super().__init__(_roots("graph", tensors), opened.stands_for)
         for record in self.records:
             if not record.is_leaf and record.saved is None:
@@ -243,7 +271,8 @@ class Flow(Expanded):
         self.norms: dict[Record, float] = {}
         self.passed: dict[Record, list[tuple[Record, float]]] = {}
         seeds = [np.ones(t.shape, t.dtype) if g is None else np.asarray(g, t.dtype) for t, g in zip(tensors, gradients or [None] * len(tensors), strict=True)]
-        sweep(list(zip(self.roots, seeds, strict=True)), retain_graph=True, observe=self._observe, passed=self._passed)
+        with uncollected():
+            sweep(list(zip(self.roots, seeds, strict=True)), retain_graph=True, observe=self._observe, passed=self._passed)
 
     def _observe(self, record: Record, g: Any) -> None:
         self.norms[record] = norm(g)
