@@ -168,7 +168,13 @@ class Arrangement:
                 if collecting or feeding or (block in behind[k] and block in ahead[k]):
                     self.bar.setdefault(k, block)
         for k in reversed(range(count)):
-            if k not in self.bar and len(users[k]) == 1 and users[k][0] in self.bar and not behind[k] and not any(line.source[0] == "box" for line in self.into[users[k][0]] if line.source[1] != k):
+            if (
+                k not in self.bar
+                and len(users[k]) == 1
+                and users[k][0] in self.bar
+                and not behind[k]
+                and not any(line.source[0] == "box" for line in self.into[users[k][0]] if line.source[1] != k)
+            ):
                 self.bar[k] = self.bar[users[k][0]]
         self.zone: dict[int, int] = {}
         order = {block: k for k, block in enumerate(self.blocks)}

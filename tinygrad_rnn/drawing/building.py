@@ -1,55 +1,30 @@
-"""The model of a picture: nodes, edges, frames and parameters, stamped from the sketches in the places that were arranged."""
+"""The edges of a picture, each with the gradient that flows back along it."""
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import replace
 from typing import Any
 
-from ..core.state import scope_text
 from ..core.tape import Record
-from .arranging import CHANNEL, COLUMN_GAP, Arrangement, Block
-from .lanes import INPUT, LaneView, Step, field_label
+from .arranging import CHANNEL, COLUMN_GAP, Block
+from .lanes import BOX, INPUT, LaneView, Step
 from .layout import Rect, route, straightened, text_width
-from .model import Cluster, Edge, Node, Parameter, Point, Port, Rail
-from .naming import Ids, size, symbols
+from .model import Edge, Node, Point
+from .naming import size
+from .nodes import Nodes
 from .reading import Reading
-from .sketch import Box, Line
+from .sketch import Line
 
 
-_dtype = functools.lru_cache(str)
-_scope = functools.lru_cache(scope_text)
-
-
-class Builder:
-    """Fills the lists that a :class:`~tinygrad_rnn.drawing.graph.Graph` holds. ``flow`` and ``values`` may be None."""
+class Builder(Nodes):
+    """Fills the lists that a :class:`~tinygrad_rnn.drawing.graph.Graph` holds."""
 
     def __init__(self, reading: Reading, depth: str, fold: Any, rolled: bool, flow: Any, values: Any) -> None:
-        self.reading, self.depth, self.rolled, self.flow, self.values = reading, depth, rolled, flow, values
-        self.norms: dict[Record, float] = flow.norms if flow is not None else {}
-        self.nodes: list[Node] = []
+        super().__init__(reading, depth, fold, rolled, flow, values)
         self.edges: list[Edge] = []
-        self.clusters: list[Cluster] = []
-        self.rails: list[Rail] = []
-        self.parameters: list[Parameter] = []
-        self.parameter: dict[Any, Parameter] = {}
-        self.symbol: dict[Record, str] = {}
-        self.same: dict[Any, Record] = {}
-        self.ids = Ids()
-        self.number = {record: k for k, record in enumerate(reading.tape.records)}
-        self._parameters()
-        self.plan = Arrangement(reading, depth, fold, rolled, flow is not None, self.symbol)
-        self.box: dict[tuple[int, int, int], Node] = {}
-        """The node of a box, by lane, column and number in its sketch."""
-        self.through: dict[tuple[int, int, int], Node] = {}
-        """The node that stands for a state (-1: for the lane) in a folded column, by lane and column."""
-        self.rest: dict[int, Node] = {}
-        self.at: dict[str, Node] = {}
         self.paths: dict[Any, list[Point]] = {}
-        for block in self.plan.blocks:
-            self._frames(block)
-        self._outer_nodes()
+        """Lines that are the same in every column, from its corner."""
         for block in self.plan.blocks:
             for position, columns in enumerate(block.shown):
                 for view in block.lanes:
@@ -64,167 +39,6 @@ class Builder:
             for edge in self.edges:
                 edge.relative = None if edge.norm is None else edge.norm / self.reference
 
-    # Parameters
-
-    def _parameters(self) -> None:
-        weights, used = self.reading.weights, {}
-        roots: dict[Record, Record] = {record: self._root(record) for record in weights}
-        for record in sorted(self.reading.readers, key=lambda r: r.index):
-            used.update(dict.fromkeys([roots[p] for p in record.parents if p in weights]))
-        names = [tuple(leaf.name or f" {leaf.index}" for leaf in weights[root]) for root in used]
-        unnamed = {name: f"w{k + 1}" for k, name in enumerate(dict.fromkeys(n for parts in names for n in parts if n[0] == " "))}
-        names = [tuple(unnamed.get(part, part) for part in parts) for parts in names]
-        for colour, (root, parts, short) in enumerate(zip(used, names, symbols(names), strict=True)):
-            name = " + ".join(parts) if root.is_leaf or root.op.name == "add" else f"{root.op.name}({', '.join(parts)})"
-            made = Parameter(self.ids.new(f"param-{name}"), name, short, root.shape, str(root.dtype), norm=self.norms.get(root), colour=colour)
-            made.value = None if self.values is None else self.values.get(root)
-            self.parameters.append(made)
-            self.parameter[root] = made
-        for record in weights:
-            root = roots[record]
-            if root in self.parameter:
-                self.parameter[record] = self.parameter[root]
-                self.symbol[record] = self.parameter[root].symbol
-        for key, constant in self.reading.frozen.items():
-            name = constant.name or "constant"
-            self.parameter[key] = Parameter(self.ids.new(f"param-{name}"), name, name, constant.shape, str(constant.dtype), colour=-1, frozen=True)
-            self.parameters.append(self.parameter[key])
-
-    def _root(self, record: Any) -> Record:
-        """The leaf that a view is a view of, or the record that is made of several leaves."""
-        while not record.is_leaf and len([p for p in record.parents if p is not None]) == 1:
-            record = record.parents[0]
-        # The same made again, as at each call of a module, is the same.
-        return self.same.setdefault(record if record.is_leaf else (record.op, record.parents), record)
-
-    def _shares(self) -> None:
-        """How often each parameter is used, and what it gets from each step."""
-        weights, place, passed = self.reading.weights, self.reading.place, {} if self.flow is None else self.flow.passed
-        squares: dict[str, dict[int, float]] = {p.id: {} for p in self.parameters}
-        for record in self.reading.tape.records if self.reading.frozen else self.reading.readers:
-            if record.is_leaf or record in weights:
-                continue
-            step = place[record][1] + 1 if record in place else 0
-            for parent in record.parents:
-                if parent in weights:
-                    self.parameter[parent].uses += 1
-            if self.reading.frozen and record.constants:
-                for constant in record.constants:
-                    if id(constant) in self.reading.frozen:
-                        self.parameter[id(constant)].uses += 1
-            for parent, norm in passed.get(record, ()):
-                if parent in weights:
-                    row = squares[self.parameter[parent].id]
-                    row[step] = math.hypot(row.get(step, 0.0), norm)
-        for parameter in self.parameters:
-            parameter.shares = dict(sorted(squares[parameter.id].items()))
-
-    # Nodes
-
-    def _frames(self, block: Block) -> None:
-        """The frames of the steps of a block, with the nodes in them."""
-        for position, columns in enumerate(block.shown):
-            first, last = (self._time(columns[0]), self._time(columns[-1]))
-            x, bottom = block.x(position), block.bottom
-            name = f"{block.prefix}step{first}" if len(columns) == 1 else f"{block.prefix}step{first}-{last}"
-            label = "step t" if self.rolled else f"t = {first}" if len(columns) == 1 else f"t = {first} … {last}"
-            frame = Cluster(self.ids.new(name), label, "step", columns[0] + 1, len(columns), x=x, y=block.top, width=block.width, height=bottom - block.top)
-            self.clusters.append(frame)
-            for view in block.lanes:
-                if len(columns) > 1:
-                    self._folded(block, view, columns, frame)
-                elif columns[0] in view.steps:
-                    self._stamp(block, view, columns[0], x, frame)
-        for view in block.lanes:
-            if len(block.lanes) > 1 or len(self.plan.blocks) > 1:
-                name = self.ids.new(f"{block.prefix}lane-{view.id}")
-                arrow = "←" if view.lane.backwards else "→"
-                self.clusters.append(Cluster(name, f"{view.lane.path} {arrow}", "lane", x=block.left, y=view.top, width=block.right - block.left, height=view.height + 22))
-            for state, y in view.rails.items():
-                self.rails.append(Rail(view.names[state], view.id, self.base(view) + y, view.lane.backwards))
-
-    def _time(self, column: int) -> str:
-        return "t" if self.rolled else ".".join(str(part + 1) for part in self.reading.times[column])
-
-    def base(self, view: LaneView) -> float:
-        """Where the rows of a lane begin."""
-        return view.top + 22
-
-    def _stamp(self, block: Block, view: LaneView, column: int, x: float, frame: Cluster) -> None:
-        lane, step, time = view.lane, view.steps[column], "(t)" if self.rolled else self._time(column)
-        reader, records = self.plan.readers[lane], lane.groups[column]
-        prefix = frame.id if len(block.lanes) == 1 else f"{frame.id}-{view.id}"
-        base, many = self.base(view), len(self.reading.lanes) > 1
-        for k, box in enumerate(step.sketch.boxes):
-            (px, py), (width, height) = step.placed.boxes[k], step.placed.sizes[k]
-            record = records[box.which]
-            state = view.names.get(box.which) if self.depth != "cell" else None
-            node = self._node(f"{prefix}-{state or box.name or box.op}", box, record, records)
-            node.label = reader.label(box, records, time) if not box.fields else ""
-            node.state, node.step, node.lane = state, column + 1, view.id if many else ""
-            node.x, node.y, node.width, node.height = x + view.x(px, block.width), base + py, width, height
-            self._ports(node, box, records, lane.backwards)
-            self._add(node, frame)
-            self.box[lane.number, column, k] = node
-        for k, (px, py) in step.placed.inputs.items():
-            line = step.sketch.lines[k]
-            label = reader.input_label(line, records, time)
-            node = Node(self.ids.new(f"{prefix}-{label.split()[0]}"), label, "input", shape=line.shape, dtype=str(line.source[1].dtype), step=column + 1, lane=view.id if many else "")
-            node.x, node.y, node.width, node.height = x + view.x(px, block.width), base + py, text_width(label, 10) + 22, INPUT
-            self._add(node, frame)
-            self._edge(node, self.box[lane.number, column, line.head], line, records, "input", [(node.x, node.y - node.height / 2)], step=column + 1)
-
-    def _node(self, name: str, box: Box, record: Record, records: list[Record]) -> Node:
-        node = Node(self.ids.new(name), "", box.kind, box.op, box.name, None, record.shape, _dtype(record.dtype), _scope(record.state.scope), getattr(record, "source", ""))
-        node.record = self.number.get(record)
-        node.norm = self.norms.get(record)
-        node.value = None if self.values is None else self.values.get(record)
-        for weight, _, _ in box.weights:
-            if weight in self.parameter and self.parameter[weight].id not in node.parameters:
-                node.parameters.append(self.parameter[weight].id)
-        node.parameters += [self.parameter[id(constant)].id for constant in box.frozen]
-        return node
-
-    def _ports(self, node: Node, box: Box, records: list[Record], mirrored: bool = False) -> None:
-        width = node.width / max(1, len(box.fields))
-        for j, field in enumerate(box.fields):
-            record = records[field.which]
-            place = len(box.fields) - 1 - j if mirrored else j
-            value = None if self.values is None else self.values.get(record)
-            node.ports.append(Port(f"p{j}", field_label(field), record.shape, self.norms.get(record), value, (place + 0.5) * width, width))
-
-    def _add(self, node: Node, frame: Cluster | None = None) -> None:
-        self.nodes.append(node)
-        self.at[node.id] = node
-        if frame is not None:
-            frame.nodes.append(node.id)
-
-    def _folded(self, block: Block, view: LaneView, columns: list[int], frame: Cluster) -> None:
-        """A folded lane: a line of text, and each state on its rail with its norms at all of these steps."""
-        lane, base = view.lane, self.base(view)
-        boxes = len(self.plan.readers[lane].reference.boxes)
-        suffix = "" if len(block.lanes) == 1 else f"-{view.id}"
-        label = f"{len(columns)} more steps,\nthe same {boxes} boxes" if self.depth != "cell" else f"{len(columns)} more steps"
-        node = Node(self.ids.new(f"{frame.id}{suffix}-folded"), label, "fold", step=columns[0] + 1, lane=view.id if len(self.reading.lanes) > 1 else "")
-        levels = sorted(view.rails.values())
-        gaps = list(zip([-20.0, *[y + 16 for y in levels]], [*[y - 16 for y in levels], view.height], strict=True))
-        low, high = max(gaps, key=lambda gap: gap[1] - gap[0])
-        node.x, node.y, node.width, node.height = frame.x + frame.width / 2, base + (low + high) / 2, min(130.0, frame.width - 20), 34.0
-        self._add(node, frame)
-        for state, y in view.rails.items():
-            rail = Node(self.ids.new(f"{frame.id}{suffix}-{view.names[state]}"), view.names[state], "rail", state=view.names[state], step=columns[0] + 1, lane=node.lane)
-            rail.series = [self.norms.get(lane.groups[c][state]) if state < len(lane.groups[c]) else None for c in columns]
-            rail.x, rail.y, rail.width, rail.height = frame.x + frame.width / 2, base + y, frame.width - 52, 26.0
-            known = [norm for norm in rail.series if norm is not None]
-            rail.norm = known[-1] if known else None
-            self._add(rail, frame)
-            for column in columns:
-                self.through[lane.number, column, state] = rail
-        for column in columns:
-            self.through[lane.number, column, -1] = node
-
-    # Edges
-
     def flown(self, record: Record, position: int) -> float | None:
         """The norm of what a record passes back to one of its operands."""
         if self.flow is None:
@@ -233,7 +47,9 @@ class Builder:
         k = sum(p is not None for p in record.parents[:position])
         return passed[k][1] if k < len(passed) else None
 
-    def _edge(self, tail: Node, head: Node, line: Line, records: list[Record], kind: str, points: list[Point], port: str = "", state: str | None = None, step: int | None = None) -> Edge:
+    def _edge(
+        self, tail: Node, head: Node, line: Line, records: list[Record], kind: str, points: list[Point], port: str = "", state: str | None = None, step: int | None = None
+    ) -> Edge:
         record = records[line.reader]
         norm = None if not line.tracked else self.norms.get(record) if line.position < 0 else self.flown(record, line.position)
         if self.depth == "cell" and line.tracked and kind == "state" and tail.kind == "cell":
@@ -266,9 +82,11 @@ class Builder:
         lane, x, base = view.lane, block.x(position), self.base(view)
         records = lane.groups[column]
         for k, line in enumerate(step.sketch.lines):
-            if k in step.placed.inputs:
-                continue
             head = self.box[lane.number, column, line.head]
+            if k in step.placed.inputs:
+                node = self.given[lane.number, column, k]
+                self._edge(node, head, line, records, "input", [(node.x, node.y - node.height / 2)], step=column + 1)
+                continue
             if line.source[0] == "box":
                 tail = self.box[lane.number, column, line.source[1]]
                 points = self._cached(("in", id(step.placed), k), lambda step=step, k=k: self._inner(view, block, step, k))
@@ -298,10 +116,8 @@ class Builder:
             level = abs((tail[1] + tail[3]) - (head[1] + head[3])) < 2
             ahead = head[0] > tail[2] if not view.lane.backwards else head[2] < tail[0]
             last = place == (0 if view.lane.backwards else len(fields) - 1)
-            if level and ahead and last:
-                start = (tail[0] if view.lane.backwards else tail[2], (tail[1] + tail[3]) / 2)
-            else:
-                start = (middle, tail[1] if head[1] < tail[3] else tail[3])
+            side, top = (tail[0] if view.lane.backwards else tail[2]), (tail[1] if head[1] < tail[3] else tail[3])
+            start = (side, (tail[1] + tail[3]) / 2) if level and ahead and last else (middle, top)
         elif step.sketch.boxes[line.head].fields:
             # Into a split from straight above or below, not to its middle.
             x = min(max((tail[0] + tail[2]) / 2, head[0] + 6), head[2] - 6)
@@ -380,8 +196,17 @@ class Builder:
         label = f"{name}0" + (" ✂" if cut else "")
         found = next((n for n in self.nodes if n.kind == "state" and n.lane == view.id and n.state == name and n.step == column), None)
         if found is None:
-            found = Node(self.ids.new(f"{block.prefix}{view.id + '-' if len(block.lanes) > 1 else ''}{name}0"), label, "state", state=name, shape=line.shape, lane=view.id, step=column, cut=cut)
-            found.width, found.height = text_width(label) + 20, BOX_INPUT
+            found = Node(
+                self.ids.new(f"{block.prefix}{view.id + '-' if len(block.lanes) > 1 else ''}{name}0"),
+                label,
+                "state",
+                state=name,
+                shape=line.shape,
+                lane=view.id,
+                step=column,
+                cut=cut,
+            )
+            found.width, found.height = text_width(label) + 20, BOX
             found.x = first + (1 if lane.backwards else -1) * (found.width / 2 + 18)
             found.y, found.dtype = level, "" if constant is None else str(constant.dtype)
             self._add(found)
@@ -406,7 +231,9 @@ class Builder:
         if lane.backwards:
             left, right = right, left
         points = [*out[:-1], (right, level), (right, y), (left, y), (left, level), *entry[1:]]
-        edge = self._edge(self.box[lane.number, column, made[0]], self.box[lane.number, column, line.head], line, lane.groups[column], "loop", points, state=view.names[state], step=column + 1)
+        edge = self._edge(
+            self.box[lane.number, column, made[0]], self.box[lane.number, column, line.head], line, lane.groups[column], "loop", points, state=view.names[state], step=column + 1
+        )
         edge.label = f"{view.names[state]}, one step later"
 
     def _across(self, tail: Node, to: Point) -> list[Point]:
@@ -557,37 +384,9 @@ class Builder:
                 continue
             found = self._riser(self.plan.view_of[line.source[1]], block, first, line.source[3])
             if found is not None:
-                out, up = found
+                other, up = found
                 y = self.base(view) + view.height + 6
-                self._edge(out, node, line, lane.groups[first], "flow", [*up[:-1], (up[-1][0], y), (side, y), (side, node.y), (node.x - node.width / 2, node.y)], step=first + 1)
-
-    # What runs outside of the steps
-
-    def _outer_nodes(self) -> None:
-        plan, records = self.plan, self.reading.outside
-        roots = set(self.reading.roots)
-        for k, box in enumerate(plan.rest.boxes):
-            if k in plan.inlined:
-                continue
-            record = records[box.which]
-            node = self._node(box.name or box.op, box, record, records)
-            node.label = plan.rest_label(k) if not box.fields else ""
-            width, height = plan.rest_size(k)
-            if k in plan.bar:
-                block = plan.bar[k]
-                node.kind = "bar"
-                node.x, node.y, node.width, node.height = (block.left + block.right) / 2, plan.bar_y[k], block.right - block.left, height - 2
-            else:
-                node.x, node.y = plan.place[k]
-                node.width, node.height = width, height
-                if record in roots:
-                    node.kind, node.height = "output", height + 10
-                    name = box.name or ("loss" if record.shape == () else "output")
-                    node.label = node.label if node.name else f"{node.label}\n{name}"
-                    node.width = max(width, max(text_width(part) for part in node.label.split("\n")) + 22)
-            self._ports(node, box, records)
-            self._add(node)
-            self.rest[k] = node
+                self._edge(other, node, line, lane.groups[first], "flow", [*up[:-1], (up[-1][0], y), (side, y), (side, node.y), (node.x - node.width / 2, node.y)], step=first + 1)
 
     def _outer_edges(self) -> None:
         plan, records = self.plan, self.reading.outside
@@ -605,7 +404,9 @@ class Builder:
             head = self.rest[line.head]
             if line.source[0] == "box":
                 tail = self.rest[line.source[1]]
-                self._edge(tail, head, line, records, "flow", self._between(tail, head, line.source[2]), "" if line.source[2] is None else f"p{line.source[2]}").label = size(line.shape)
+                self._edge(tail, head, line, records, "flow", self._between(tail, head, line.source[2]), "" if line.source[2] is None else f"p{line.source[2]}").label = size(
+                    line.shape
+                )
             elif line.source[0] == "constant" and line.head in plan.bar:
                 self._bar_input(line, head)
             elif line.source[0] == "step":
@@ -625,7 +426,16 @@ class Builder:
         right = min([head.x - head.width / 2 - 16, *(n.x - n.width / 2 - 8 for n in others)])
         node.x, node.y = right - node.width / 2, head.y
         self._add(node)
-        self._edge(node, head, line, self.reading.outside, "input", [(right, head.y), (head.x - head.width / 2, head.y)] if not others else [(right, head.y), (right + 4, head.y - 14), (head.x - head.width / 2 - 6, head.y - 14), (head.x - head.width / 2, head.y - 6)])
+        self._edge(
+            node,
+            head,
+            line,
+            self.reading.outside,
+            "input",
+            [(right, head.y), (head.x - head.width / 2, head.y)]
+            if not others
+            else [(right, head.y), (right + 4, head.y - 14), (head.x - head.width / 2 - 6, head.y - 14), (head.x - head.width / 2, head.y - 6)],
+        )
 
     def _between(self, tail: Node, head: Node, port: int | None = None) -> list[Point]:
         """A line between two nodes outside of the steps."""
@@ -681,8 +491,6 @@ class Builder:
         end = (head.x - head.width / 2, head.y)
         return [end] if abs(point[1] - head.y) < 1 else [(end[0] - 16, point[1]), (end[0] - 16, head.y), end]
 
-    # Gradients
-
     def _reference(self) -> float | None:
         """The largest gradient of a state at the step next to the loss: what other gradients are small or large beside."""
         if self.flow is None:
@@ -699,6 +507,3 @@ class Builder:
             return found[max(found)]
         finite = [edge.norm for edge in self.edges if edge.norm is not None and 0 < edge.norm < math.inf]
         return max(finite, default=None)
-
-
-BOX_INPUT = 24.0

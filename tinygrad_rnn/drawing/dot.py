@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 from typing import TYPE_CHECKING
 
-from .model import Cluster, Edge, Node, Parameter, Point
+from .model import Cluster, Edge, Node, Parameter, Point, Port
 from .naming import number, size
 from .svg import COLOURS, THEMES, level, tooltip
 
@@ -20,6 +23,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
+@functools.lru_cache(512)
 def _field(text: str) -> str:
     """A text within a record's label, where some signs have a meaning."""
     return "".join("\\" + c if c in "{}|<> \\" else c for c in text)
@@ -40,12 +44,14 @@ def spark(norms: list[float]) -> str:
     >>> spark([1e-3, 1e-2, 1e-1, 1.0])
     '▁▃▆█'
     """
-    import math
-
     row = norms if len(norms) <= 16 else [max(norms[k * len(norms) // 16 : (k + 1) * len(norms) // 16]) for k in range(16)]
     finite = [math.log10(v) for v in row if 0 < v < math.inf]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     return "".join("!" if not v < math.inf else "·" if v == 0 else _BLOCKS[round(7 * (math.log10(v) - low) / (high - low)) if high > low else 7] for v in row)
+
+
+def _across(port: Port) -> float:
+    return port.x
 
 
 class Writer:
@@ -54,6 +60,7 @@ class Writer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.theme = THEMES[graph.theme]
+        self.looks: dict[str, str] = {}
         self.colour = {p.id: COLOURS[p.colour % len(COLOURS)] for p in graph.parameters if p.colour >= 0}
 
     def at(self, point: Point) -> str:
@@ -88,59 +95,61 @@ class Writer:
         return [f"  subgraph {_quoted(f'cluster_{frame.id}')} {{", f"    graph [{_attributes(given)}]", *("    " + self.node(node) for node in nodes), "  }"]
 
     def node(self, node: Node) -> str:
-        given: dict[str, object] = {"pos": self.at((node.x, node.y)), "width": round(node.width / 72, 3), "height": round(node.height / 72, 3)}
+        c, kind = self.theme, node.kind
+        looks = [f'pos="{self.at((node.x, node.y))}" width={node.width / 72:.3f} height={node.height / 72:.3f}']
         text = node.label
         if node.ports:
-            ports = sorted(node.ports, key=lambda port: port.x)
-            given["shape"], given["style"], text = "record", "filled", ""
-            label = "|".join(f"<{port.id}> {_field(port.label)}" for port in ports)
-        elif node.kind == "rail":
-            known = [v for v in node.series if v is not None]
-            text = f"{node.label}  {number(known[0])} {spark(known)} {number(known[-1])}" if known else node.label
-        elif node.kind in ("op", "cell") and node.norm is not None and (node.state or node.kind == "cell"):
-            text += f"\n{number(node.norm)}"
-        if node.kind in ("input", "state"):
-            given["shape"] = "ellipse"
-            given["style"] = "filled" if node.kind == "input" else "filled,dashed"
-        elif node.kind == "output":
-            given["peripheries"] = 2
-        elif node.kind == "fold":
-            given["style"], given["color"] = "", self.theme["paper"]
-        if node.state and node.kind in ("op", "split", "rail"):
-            given["fillcolor"] = self.theme["state"]
-        elif node.kind == "bar":
-            given["fillcolor"] = self.theme["bar"]
-        colours = [self.colour[p] for p in node.parameters if p in self.colour]
-        if colours:
-            given["color"], given["penwidth"] = colours[0], 2
+            looks.append('shape="record" style="filled"')
+            label = '"' + "|".join([f"<{port.id}> {_field(port.label)}" for port in sorted(node.ports, key=_across)]) + '"'
+        else:
+            if kind == "rail":
+                known = [v for v in node.series if v is not None]
+                text = f"{text}  {number(known[0])} {spark(known)} {number(known[-1])}" if known else text
+            elif node.norm is not None and ((kind == "op" and node.state) or kind == "cell"):
+                text += f"\n{number(node.norm)}"
+            label = _quoted(text)
+        if kind != "op":
+            looks.append(
+                'shape="ellipse" style="filled"' if kind == "input" else 'shape="ellipse" style="filled,dashed"' if kind == "state" else "peripheries=2" if kind == "output"
+                else f'style="" color="{c["paper"]}"' if kind == "fold" else f'fillcolor="{c["bar"]}"' if kind == "bar" else ""
+            )  # fmt: skip
+        if node.state and kind in ("op", "split", "rail"):
+            looks.append(f'fillcolor="{c["state"]}"')
         if node.parameters:
-            given["class"] = " ".join(node.parameters)
-        shown = f'label="{label}"' if node.ports else f"label={_quoted(text)}"
-        return f"{_quoted(node.id)} [{shown} {_attributes(given)} id={_quoted(node.id)} tooltip={_quoted(tooltip(node))}]"
+            colour = next((self.colour[p] for p in node.parameters if p in self.colour), None)
+            looks.append((f'color="{colour}" penwidth=2 ' if colour else "") + f'class="{" ".join(node.parameters)}"')
+        return f'"{node.id}" [label={label} {" ".join(looks)} id="{node.id}" tooltip={_quoted(tooltip(node))}]'
 
     def edge(self, edge: Edge) -> str:
-        given: dict[str, object] = {"class": f"{edge.kind} {level(edge)}"}
-        kind = level(edge)
-        c = self.theme
-        if kind[0] == "f":
-            k = int(kind[1]) - 1
-            given["color"], given["penwidth"] = c["flow"][k], (1.0, 1.5, 2.1, 2.8)[k]
-        else:
-            word = kind.split()[0]
-            looks = {"cold": (c["cold"], 0.8, "dashed"), "hot": (c["hot"], 4, ""), "zero": (c["soft"], 1, "dotted"), "unasked": (c["frame"], 0.7, ""), "none": (c["none"], 1.3, "")}
-            given["color"], given["penwidth"], given["style"] = looks[word]
-            if "bad" in kind:
-                given["style"], given["label"] = "dashed", edge.flow.upper()
+        kind, c = level(edge), self.theme
+        looks = self.looks.get(kind)
+        if looks is None:
+            if kind[0] == "f":
+                k = int(kind[1]) - 1
+                looks = f'color="{c["flow"][k]}" penwidth={(1.0, 1.5, 2.1, 2.8)[k]}'
+            else:
+                lines = {
+                    "cold": (c["cold"], 0.8, "dashed"),
+                    "hot": (c["hot"], 4, "solid"),
+                    "zero": (c["soft"], 1, "dotted"),
+                    "unasked": (c["frame"], 0.7, "solid"),
+                    "none": (c["none"], 1.3, "solid"),
+                }
+                colour, width, line = lines[kind.split()[0]]
+                looks = f'color="{colour}" penwidth={width} style="{"dashed" if "bad" in kind else line}"'
+            self.looks[kind] = looks
         if edge.kind == "cut":
-            given["style"] = "dotted"
+            looks += ' style="dotted"'
+        if edge.flow in ("nan", "inf"):
+            looks += f' label="{edge.flow}"'
         if edge.norm is not None:
-            given["tooltip"] = f"gradient norm {edge.norm:.3g}"
+            looks += f' tooltip="gradient norm {edge.norm:.3g}"'
         elif not edge.tracked:
-            given["tooltip"] = "its gradient was never asked for"
+            looks += ' tooltip="its gradient was never asked for"'
         if len(edge.points) > 2:
-            given["pos"] = self.spline(edge.points)
-        tail = _quoted(edge.tail) + (f":{edge.tail_port}" if edge.tail_port else "")
-        return f"{tail} -> {_quoted(edge.head)} [{_attributes(given)}]"
+            looks += f' pos="{self.spline(edge.points)}"'
+        tail = f'"{edge.tail}":{edge.tail_port}' if edge.tail_port else f'"{edge.tail}"'
+        return f'{tail} -> "{edge.head}" [class="{edge.kind} {kind}" {looks}]'
 
     def spline(self, points: list[Point]) -> str:
         """Straight pieces as the Bezier curve that DOT asks for; the arrow takes the end."""
@@ -149,14 +158,22 @@ class Writer:
         cut = min(6.0, length * 0.6) / length
         short = [*points[:-1], (x - (x - a) * cut, y - (y - b) * cut)]
         parts = [self.at(short[0])]
-        for (p, q), (r, s) in zip(short, short[1:], strict=False):
+        for (p, q), (r, s) in itertools.pairwise(short):
             parts += [self.at((p + (r - p) / 3, q + (s - q) / 3)), self.at((p + (r - p) * 2 / 3, q + (s - q) * 2 / 3)), self.at((r, s))]
         return f"e,{self.at((x, y))} {' '.join(parts)}"
 
     def legend(self) -> list[str]:
         x, y, w, h = self.graph.panel
         box = f"{_f(x)},{_f(-y - h)},{_f(x + w)},{_f(-y)}"
-        head = {"label": "parameters: shape, uses, gradient norm, share of each step (log)", "style": "rounded", "color": self.theme["frame"], "bb": box, "lp": self.at((x + 190, y + 13)), "lwidth": 4, "lheight": 0.2}
+        head = {
+            "label": "parameters: shape, uses, gradient norm, share of each step (log)",
+            "style": "rounded",
+            "color": self.theme["frame"],
+            "bb": box,
+            "lp": self.at((x + 190, y + 13)),
+            "lwidth": 4,
+            "lheight": 0.2,
+        }
         return ['  subgraph "cluster_parameters" {', f"    graph [{_attributes(head)}]", *("    " + self.chip(p) for p in self.graph.parameters), "  }"]
 
     def chip(self, p: Parameter) -> str:

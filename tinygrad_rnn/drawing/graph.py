@@ -80,7 +80,11 @@ class Graph:
             series = [n.norm for n in self.nodes if n.state == rail.state and (n.lane or rail.lane) == rail.lane and n.norm is not None and n.kind in ("op", "split", "cell")]
             series = series[::-1] if rail.reverse else series
             way = "right to left" if rail.reverse else "left to right"
-            words.append(f"State {rail.state} of {rail.lane} runs {way}." if not series else f"State {rail.state} of {rail.lane}: gradient norm {series[0]:.2g} at its first step, {series[-1]:.2g} at its last.")
+            words.append(
+                f"State {rail.state} of {rail.lane} runs {way}."
+                if not series
+                else f"State {rail.state} of {rail.lane}: gradient norm {series[0]:.2g} at its first step, {series[-1]:.2g} at its last."
+            )
         words += [f"Parameter {p.name}, {size(p.shape)}, used {p.uses} times" + ("." if p.norm is None else f", gradient norm {p.norm:.2g}.") for p in self.parameters[:20]]
         bad = sorted({edge.flow for edge in self.edges if edge.flow in ("nan", "inf", "exploding", "vanishing")})
         return " ".join([*words, *([f"There are gradients that are {' and '.join(bad)}."] if bad else []), self.caption])
@@ -112,7 +116,13 @@ class Graph:
         words = max(words, sum(58 + text_width(word, 10) for _, word in self.key))
         width = max(right - left, words, 460.0)
         if self.parameters:
-            wide = max(190.0, *(max(text_width(p.name, 9) + 20, text_width(p.symbol) * 1.1 + text_width(f"{size(p.shape)}  ×{p.uses}  {'frozen' if p.frozen else ''}", 10) + 76) for p in self.parameters))
+            wide = max(
+                190.0,
+                *(
+                    max(text_width(p.name, 9) + 20, text_width(p.symbol) * 1.1 + text_width(f"{size(p.shape)}  ×{p.uses}  {'frozen' if p.frozen else ''}", 10) + 76)
+                    for p in self.parameters
+                ),
+            )
             columns = max(1, min(len(self.parameters), int((width - 20 + 10) // (wide + 10))))
             tall = 56.0 if any(p.shares.keys() - {0} for p in self.parameters) else 38.0
             for k, p in enumerate(self.parameters):
@@ -213,7 +223,9 @@ def graph(
         built = Builder(reading, depth, fold, rolled, flow, found)
         records = sum(not record.is_leaf for record in tape.records)
         steps = max((len(block.columns) for block in built.plan.blocks), default=0)
-        made = Graph(built.nodes, built.edges, built.clusters, built.parameters, built.rails, name or "graph", depth, theme, rolled, gradients, values, records, steps, built.reference)
+        made = Graph(
+            built.nodes, built.edges, built.clusters, built.parameters, built.rails, name or "graph", depth, theme, rolled, gradients, values, records, steps, built.reference
+        )
     if reading.found:
         made.notes.append("no scope names the steps: they were found as what repeats")
     made.arrange()

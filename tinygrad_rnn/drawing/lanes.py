@@ -41,7 +41,7 @@ class LaneView:
     @property
     def id(self) -> str:
         names, call = self.lane.key
-        return names[-1] + (f".{call + 1}" if call else "")
+        return str(names[-1]) + (f".{call + 1}" if call else "")
 
     def x(self, x: float, width: float) -> float:
         """From a place in the layout to one in a column: a backward lane is mirrored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,9 @@ class StepLayout:
     Rails stand above each other, the state that is computed last the lowest; what reads inputs alone stands below, inputs lowest.
     """
 
-    def __init__(self, sketch: Sketch, sizes: Sequence[tuple[float, float]], rails: Sequence[tuple[int, int | None, Sequence[int]]], inputs: dict[int, tuple[float, float]]) -> None:
+    def __init__(
+        self, sketch: Sketch, sizes: Sequence[tuple[float, float]], rails: Sequence[tuple[int, int | None, Sequence[int]]], inputs: dict[int, tuple[float, float]]
+    ) -> None:
         """``rails`` has for each state its number, the box that makes it and the boxes that read the old one; ``inputs`` the sizes of input lines by number."""
         self.sketch, self.sizes, self.inputs = sketch, list(sizes), inputs
         self.count = len(sketch.boxes)
@@ -156,10 +159,8 @@ class StepLayout:
             y = row * ROW
             x = edge[row] + GAP + width / 2
             for j, port in into[k]:
-                if self.row[j] != row:
-                    x = max(x, placed[j][0] + self.port(j, port))
-                else:
-                    x = max(x, placed[j][0] + self.sizes[j][0] / 2 + GAP + width / 2)
+                beside = self.sizes[j][0] / 2 + GAP + width / 2
+                x = max(x, placed[j][0] + (beside if self.row[j] == row else self.port(j, port)))
             first = x
             for _ in range(20):
                 box = (x - width / 2 - 4, y - height / 2 - 4, x + width / 2 + 4, y + height / 2 + 4)
@@ -270,7 +271,7 @@ def route(tail: Rect, head: Rect, boxes: Sequence[Rect], start: Point | None = N
     best: list[Point] | None = None
     fewest = 1e9
     for points in tries:
-        hits = sum(crosses(a, b, box) for a, b in zip(points, points[1:], strict=False) for box in boxes)
+        hits = sum(crosses(a, b, box) for a, b in itertools.pairwise(points) for box in boxes)
         if hits < fewest:
             best, fewest = points, hits
         if not hits:

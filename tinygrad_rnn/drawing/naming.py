@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 _PARTS = (("weight", "W"), ("bias", "b"))
 
@@ -66,7 +66,8 @@ class Ids:
         return self.new(f"{base}-{count}")
 
 
-def size(shape: Iterable[int]) -> str:
+@functools.lru_cache(4096)
+def size(shape: tuple[int, ...]) -> str:
     """A shape as text: ``4×8``."""
     return "×".join(map(str, shape)) or "scalar"
 

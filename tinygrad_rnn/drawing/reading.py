@@ -60,11 +60,20 @@ class Reading:
         now: dict[tuple[str, ...], Any] = {}
         split: dict[Any, Any] = {}
         self.lanes: list[Lane] = []
+        state: Any = None
+        members: list[Record] | None = None
+        home: Any = None
         self.home: dict[Record, tuple[Lane, Any]] = {}
         for record in self.tape.records:
             if record.is_leaf:
                 continue
-            scope = record.state.scope
+            if record.state is state:
+                if members is not None:
+                    members.append(record)
+                    self.home[record] = home
+                continue
+            state, members = record.state, None
+            scope = state.scope
             found = split.get(scope)
             if found is None:
                 steps = tuple([step for _, step in scope if step is not None])
@@ -86,7 +95,7 @@ class Reading:
             if members is None:
                 members = lane.steps[step] = []
             members.append(record)
-            self.home[record] = (lane, step)
+            home = self.home[record] = (lane, step)
         self.found = False
         if not self.lanes:
             self._find_time()
@@ -108,7 +117,10 @@ class Reading:
         period = max(apart, key=lambda p: (apart[p], -p))
         codes: list[Any] = []
         for k, record in enumerate(records):
-            operands = [_coded(c) if p is None else (p if p.is_leaf or number[p] < k - 2 * period else k - number[p]) for p, c in zip(record.parents, record.constants or record.parents, strict=True)]
+            operands = [
+                _coded(c) if p is None else (p if p.is_leaf or number[p] < k - 2 * period else k - number[p])
+                for p, c in zip(record.parents, record.constants or record.parents, strict=True)
+            ]
             codes.append((record.op, record.shape, tuple(operands)))
         best, run, end = 0, 0, 0
         for k in range(len(records) - period):
@@ -137,10 +149,10 @@ class Reading:
             if record.is_leaf:
                 made[record] = (record,)
                 continue
-            read = [parent for parent in record.parents if parent in made]
-            if not read:
+            if made.keys().isdisjoint(record.parents):
                 continue
-            leaves = [leaf for parent in read for leaf in made[parent]]  # type: ignore[index]
+            read = [parent for parent in record.parents if parent in made]
+            leaves = [leaf for parent in read for leaf in made[parent]]
             outside = record not in self.home or (len(leaves) == 1 and record.op.name in (*VIEWS, "reshape", "getitem"))
             if outside and len(read) + record.parents.count(None) == len(record.parents) and not any(map(_is_array, record.constants or ())) and record not in self.tape.roots:
                 made[record] = tuple(dict.fromkeys(leaves))
@@ -150,7 +162,7 @@ class Reading:
                 if parent in made:
                     for leaf in made[parent]:
                         uses[leaf].append((record, k))
-        weights = {leaf for leaf in made if leaf.is_leaf and uses[leaf] and (len(uses[leaf]) > 1 or not _looks_like_input(leaf, *uses[leaf][0]))}
+        weights = {leaf for leaf in made if leaf is not None and leaf.is_leaf and uses[leaf] and (len(uses[leaf]) > 1 or not _looks_like_input(leaf, *uses[leaf][0]))}
         self.weights = {record: leaves for record, leaves in made.items() if record is not None and weights.issuperset(leaves)}
         # What is made of weights alone, and read by what reads nothing else, is a computation like any other.
         plain: set[Record] = set()

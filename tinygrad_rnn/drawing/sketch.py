@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -149,8 +150,9 @@ class Sketcher:
         for k, record in enumerate(self.records):
             if record.is_leaf:
                 continue
-            if k not in self.keep and record.op.name in VIEWS and self.column is not None and self.sources[k][0] is not None and self.sources[k][0][0] == "local":
-                self.through[k] = self.sources[k][0][1]
+            source = self.sources[k][0] if record.op.name in VIEWS and self.column is not None and k not in self.keep else None
+            if source is not None and source[0] == "local":
+                self.through[k] = source[1]
                 self.absorbed.add(k)
         for k, record in enumerate(self.records):
             if k in self.absorbed or record.is_leaf:
@@ -185,7 +187,7 @@ class Sketcher:
         if len({axis for (axis, _, _), _ in parts}) != 1:
             return []
         parts.sort()
-        if any(a[0][2] > b[0][1] for a, b in zip(parts, parts[1:], strict=False)):
+        if any(a[0][2] > b[0][1] for a, b in itertools.pairwise(parts)):
             return []
         return [f for (_, start, stop), j in parts for f in self._field(j, start, stop)]
 
@@ -244,7 +246,7 @@ class Sketcher:
 def _scalar(record: Record, position: int) -> list[str]:
     """A plain number among the operands, as text."""
     constant = record.constants[position] if record.constants is not None else None
-    if type(constant) in (int, float) and record.op.name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"):
+    if isinstance(constant, int | float) and not isinstance(constant, bool) and record.op.name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"):
         return [f"{constant:.3g}" if math.isfinite(constant) else str(constant)]
     return []
 

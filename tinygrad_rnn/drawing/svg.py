@@ -120,17 +120,19 @@ def _top(values: Sequence[float | None]) -> float | None:
 
 def tooltip(node: Node) -> str:
     """What a pointer shows of a node: name, operation, shape, dtype, norms, scope and line of source."""
-    shape = f"{size(node.shape)} {node.dtype}".strip()
-    lines = [" ".join(part for part in (node.label.replace("\n", " ") or node.op, shape) if part)]
-    if node.op and node.kind not in ("cell",):
-        lines.append(f"operation {node.op}")
+    told = " ".join([part for part in (node.label.replace("\n", " ") or node.op, size(node.shape) if node.dtype else "", node.dtype) if part])
+    if node.op and node.kind != "cell":
+        told += f"\noperation {node.op}"
     if node.norm is not None:
-        lines.append(f"gradient norm {node.norm:.3g}")
+        told += f"\ngradient norm {node.norm:.3g}"
     if node.value is not None:
-        lines.append(f"value norm {node.value:.3g}")
-    lines += [f"{port.label}: {size(port.shape)}" + ("" if port.norm is None else f", gradient norm {port.norm:.3g}") for port in node.ports]
-    lines += [text for text in (node.scope, node.source) if text]
-    return "\n".join(lines)
+        told += f"\nvalue norm {node.value:.3g}"
+    for port in node.ports:
+        told += f"\n{port.label}: {size(port.shape)}" + ("" if port.norm is None else f", gradient norm {port.norm:.3g}")
+    for text in (node.scope, node.source):
+        if text:
+            told += "\n" + text
+    return told
 
 
 class Writer:
@@ -183,7 +185,15 @@ class Writer:
         told = "" if edge.norm is None else f"gradient norm {edge.norm:.3g}"
         told = told or ("its gradient was never asked for" if not edge.tracked else "")
         title = f"{edge.tail} → {edge.head}" + (f", {size(edge.shape)}" if edge.shape else "") + (f"\n{told}" if told else "")
-        data = _attributes(data_tail=edge.tail, data_head=edge.head, data_port=edge.tail_port, data_state=edge.state, data_step=edge.step, data_norm=None if edge.norm is None else f"{edge.norm:.4g}", data_flow=edge.flow)
+        data = _attributes(
+            data_tail=edge.tail,
+            data_head=edge.head,
+            data_port=edge.tail_port,
+            data_state=edge.state,
+            data_step=edge.step,
+            data_norm=None if edge.norm is None else f"{edge.norm:.4g}",
+            data_flow=edge.flow,
+        )
         label = ""
         if edge.flow in ("nan", "inf") or edge.label:
             text = edge.flow.upper().replace("NAN", "NaN").replace("INF", "∞") if edge.flow in ("nan", "inf") else edge.label
@@ -214,7 +224,9 @@ class Writer:
                 left = x + port.x - port.width / 2
                 if left > x + 1:
                     body.append(f'<path d="M{_f(left)} {_f(y)}v{_f(h)}" stroke="currentColor" stroke-opacity=".4"/>')
-                body.append(f'<g class="port"{_attributes(id=f"{node.id}-{port.id}", data_port=port.id)}><text x="{_f(x + port.x)}" y="{_f(node.y + 4)}">{escape(port.label)}</text></g>')
+                body.append(
+                    f'<g class="port"{_attributes(id=f"{node.id}-{port.id}", data_port=port.id)}><text x="{_f(x + port.x)}" y="{_f(node.y + 4)}">{escape(port.label)}</text></g>'
+                )
         else:
             lines = node.label.split("\n")
             if self.second(node):
@@ -239,7 +251,9 @@ class Writer:
         if known:
             first, last = number(node.series[0]), number(node.series[-1])
             start = left + text_width(node.label, 11) + 6
-            text.append(f'<text class="left small" x="{_f(start)}" y="{_f(node.y + 3.5)}">{first}</text><text class="right small" x="{_f(right)}" y="{_f(node.y + 3.5)}">{last}</text>')
+            text.append(
+                f'<text class="left small" x="{_f(start)}" y="{_f(node.y + 3.5)}">{first}</text><text class="right small" x="{_f(right)}" y="{_f(node.y + 3.5)}">{last}</text>'
+            )
             start, end = start + text_width(first, 9) + 5, right - text_width(last, 9) - 5
             if end - start > 12:
                 text.append(f'<path class="bars" d="{bars(node.series, start, node.y + 8, end - start, 15)}"/>')
@@ -249,15 +263,21 @@ class Writer:
         graph = self.graph
         x, y, w, h = graph.panel
         title = "parameters: shape, uses" + (", gradient norm, share of each step (log)" if any(p.norm is not None for p in graph.parameters) else "")
-        text = [f'<rect class="panel" x="{_f(x)}" y="{_f(y)}" width="{_f(w)}" height="{_f(h)}" rx="10"/><text class="left mid soft" x="{_f(x + 14)}" y="{_f(y + 17)}">{escape(title)}</text>']
+        text = [
+            f'<rect class="panel" x="{_f(x)}" y="{_f(y)}" width="{_f(w)}" height="{_f(h)}" rx="10"/><text class="left mid soft" x="{_f(x + 14)}" y="{_f(y + 17)}">{escape(title)}</text>'
+        ]
         return text + [self.chip(p) for p in graph.parameters]
 
     def chip(self, p: Parameter) -> str:
         colour = f" p{p.colour % len(COLOURS)}" if p.colour >= 0 else ""
-        title = f"{p.name} {size(p.shape)} {p.dtype}\nused {p.uses} times" + ("" if p.norm is None else f"\ngradient norm {p.norm:.3g}") + ("" if p.value is None else f"\nvalue norm {p.value:.3g}")
+        title = (
+            f"{p.name} {size(p.shape)} {p.dtype}\nused {p.uses} times"
+            + ("" if p.norm is None else f"\ngradient norm {p.norm:.3g}")
+            + ("" if p.value is None else f"\nvalue norm {p.value:.3g}")
+        )
         first = f"{size(p.shape)}  ×{p.uses}" + ("  frozen" if p.frozen else "")
         parts = [
-            f'<g{_attributes(id=p.id, **{"class": f"node parameter used{colour}"})}{_attributes(data_uses=p.uses, data_norm=None if p.norm is None else f"{p.norm:.4g}", data_name=p.name)}><title>{escape(title)}</title>',
+            f"<g{_attributes(id=p.id, **{'class': f'node parameter used{colour}'})}{_attributes(data_uses=p.uses, data_norm=None if p.norm is None else f'{p.norm:.4g}', data_name=p.name)}><title>{escape(title)}</title>",
             f'<rect class="box" x="{_f(p.x)}" y="{_f(p.y)}" width="{_f(p.width)}" height="{_f(p.height)}" rx="7"/>',
             f'<text class="left bold" x="{_f(p.x + 10)}" y="{_f(p.y + 16)}">{escape(p.symbol)}</text>',
             f'<text class="left mid" x="{_f(p.x + 16 + text_width(p.symbol) * 1.1)}" y="{_f(p.y + 16)}">{escape(first)}</text>',

@@ -199,7 +199,7 @@ def expanded(outputs: Tensor | Iterable[Tensor], *, values: bool = False) -> Exp
             parents = [None if p is None else stands_for.get(p, p) for p in node.parents]
             results[node] = _with_values(node, parents) if values else expansion.records(node, parents)
         elif node.parents[0] in results:
-            found = results[cast(Record, node.parents[0])][node.static[0]]
+            found = results[node.parents[0]][node.static[0]]
             if found is not None:
                 stands_for[node] = found
         elif any(p in stands_for for p in node.parents):
@@ -261,7 +261,7 @@ class Flow(Expanded):
     """
 
     def __init__(self, outputs: Tensor | Iterable[Tensor], gradients: Sequence[Any] | None = None) -> None:
-        tensors = [outputs] if is_tensor(outputs) else list(cast("Iterable[Tensor]", outputs))
+        tensors: list[Any] = [outputs] if is_tensor(outputs) else list(outputs)
         with uncollected():
             opened = expanded(tensors, values=True)
         super().__init__(_roots("graph", tensors), opened.stands_for)

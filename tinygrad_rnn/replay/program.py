@@ -161,7 +161,7 @@ class Trace:
         for kept in self._kept:
             name = kept[1].name if isinstance(kept, tuple) and is_tensor(kept[1]) else None
             place = self._places.get(id(kept[1]._data)) if name else None
-            if isinstance(place, Value):
+            if name and isinstance(place, Value):
                 found[place.index] = name
         return found
 

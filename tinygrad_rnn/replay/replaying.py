@@ -17,8 +17,8 @@ from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.indexing import add_at
 from ..ops.shaping import stack
-from .expanding import Expansion
 from .batching import batched, behind, elementwise, is_view, static, view_of
+from .expanding import Expansion
 from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, needed_for, operands, run_batched, run_once, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
 
