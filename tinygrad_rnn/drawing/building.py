@@ -70,9 +70,8 @@ class Builder(Nodes):
     def _rects(self, view: LaneView, block: Block, step: Step, *but: int) -> list[Rect]:
         found = [self._rect(view, block, step, k) for k in range(len(step.sketch.boxes)) if k not in but]
         for k, (x, y) in step.placed.inputs.items():
-            x, w = view.x(x, block.width), text_width("0" * 8, 10)
-            if step.sketch.lines[k].head not in but:
-                found.append((x - w / 2, y - 11, x + w / 2, y + 11))
+            x, w = view.x(x, block.width), step.placed.given[k]
+            found.append((x - w / 2, y - 11, x + w / 2, y + 11))
         return [(a - 2, b - 2, c + 2, d + 2) for a, b, c, d in found]
 
     def _step_edges(self, block: Block, view: LaneView, column: int, position: int) -> None:
@@ -85,7 +84,8 @@ class Builder(Nodes):
             head = self.box[lane.number, column, line.head]
             if k in step.placed.inputs:
                 node = self.given[lane.number, column, k]
-                self._edge(node, head, line, records, "input", [(node.x, node.y - node.height / 2)], step=column + 1)
+                points = self._cached(("given", id(step.placed), k), lambda k=k, node=node: self._given(view, block, step, k, node.width))
+                self._edge(node, head, line, records, "input", [(x + a, base + b) for a, b in points], step=column + 1)
                 continue
             if line.source[0] == "box":
                 tail = self.box[lane.number, column, line.source[1]]
@@ -123,6 +123,15 @@ class Builder(Nodes):
             x = min(max((tail[0] + tail[2]) / 2, head[0] + 6), head[2] - 6)
             head = (x - 1, head[1], x + 1, head[3]) if tail[3] < head[1] or tail[1] > head[3] else head
         return route(tail, head, self._rects(view, block, step, line.source[1], line.head), start)
+
+    def _given(self, view: LaneView, block: Block, step: Step, k: int, width: float) -> list[Point]:
+        """From a constant below up to what reads it."""
+        x, y = step.placed.inputs[k]
+        x, head = view.x(x, block.width), self._rect(view, block, step, step.sketch.lines[k].head)
+        box = (x - width / 2, y - INPUT / 2, x + width / 2, y + INPUT / 2)
+        others = [other for other in self._rects(view, block, step, step.sketch.lines[k].head) if other[3] < box[1]]
+        middle = min(max(x, head[0] + 5), head[2] - 5)
+        return route(box, (middle - 1, head[1], middle + 1, head[3]), others, (x, box[1]))
 
     def _entry(self, view: LaneView, block: Block, step: Step, k: int) -> list[Point]:
         """From the side of a column on a state's rail to the box that reads it."""

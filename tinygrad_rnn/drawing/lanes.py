@@ -107,7 +107,7 @@ class LaneReader:
         rail = self.rails(sketch, column)
         key = (
             tuple([(b.kind, b.op, b.label, b.name, len(b.weights), tuple([f.label for f in b.fields])) for b in sketch.boxes]),
-            tuple([(line.head, line.source if line.source[0] == "box" else line.source[0] == "constant", rail.get(k)) for k, line in enumerate(sketch.lines)]),
+            tuple([(line.head, line.source if line.source[0] == "box" else rail.get(k, line.source[0] == "constant")) for k, line in enumerate(sketch.lines)]),
         )
         placed = self.layouts.get(key)
         if placed is None:
@@ -185,7 +185,7 @@ def _cell(box: tuple[float, float], inputs: dict[int, tuple[float, float]], stat
         placed.rails[state] = (k + 0.5) * height / len(states) - height / 2
     left = 18 + width / 2 - sum(w for w, _ in inputs.values()) / 2
     for number, (w, _) in inputs.items():
-        placed.inputs[number] = (left + w / 2, height / 2 + 42)
+        placed.inputs[number], placed.given[number] = (left + w / 2, height / 2 + 42), w
         left += w + 8
     return placed
 

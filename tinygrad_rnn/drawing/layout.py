@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .model import Point
@@ -34,6 +34,8 @@ class Placed:
     boxes: list[Point]
     sizes: list[tuple[float, float]]
     inputs: dict[int, Point] = field(default_factory=dict)
+    given: dict[int, float] = field(default_factory=dict)
+    """The widths of the inputs."""
     rails: dict[int, float] = field(default_factory=dict)
     width: float = 0.0
     height: float = 0.0
@@ -202,6 +204,7 @@ class StepLayout:
 
     def _finish(self, rails: Sequence[tuple[int, int | None, Sequence[int]]]) -> None:
         out = self.placed
+        out.given = {number: width for number, (width, _) in self.inputs.items()}
         low = len(self.levels) * ROW
         left = PAD
         for number, (width, _height) in sorted(self.inputs.items(), key=lambda item: (out.boxes[self.sketch.lines[item[0]].head][0], item[0])):
@@ -255,22 +258,31 @@ def straightened(points: Sequence[Point]) -> list[Point]:
     return out
 
 
-def route(tail: Rect, head: Rect, boxes: Sequence[Rect], start: Point | None = None, level: bool = False) -> list[Point]:
+def route(tail: Rect, head: Rect, boxes: Sequence[Rect], start: Point | None = None) -> list[Point]:
     """A line from one box to another that goes through none of the others, if there is a simple one.
 
     ``start`` is where it leaves the tail, if not anywhere.
     """
     middle, end = ((tail[0] + tail[2]) / 2, (tail[1] + tail[3]) / 2), ((head[0] + head[2]) / 2, (head[1] + head[3]) / 2)
     origin = start or middle
-    tries: list[list[Point]] = [[origin, end]]
-    top, bottom = min(tail[1], head[1]) - 12, max(tail[3], head[3]) + 12
-    for y in (top, bottom, tail[1] - 12, tail[3] + 12, head[1] - 12, head[3] + 12):
-        tries.append([origin, (origin[0], y), (end[0], y), end])
-    for x in (tail[2] + 9, head[0] - 9):
-        tries.append([(tail[2], middle[1]) if start is None else origin, (x, middle[1] if start is None else origin[1]), (x, end[1]), end])
+    side = middle if start is None else origin
+
+    def tries() -> Iterator[list[Point]]:
+        yield [origin, end]
+        for y in (min(tail[1], head[1]) - 12, max(tail[3], head[3]) + 12, tail[1] - 12, tail[3] + 12, head[1] - 12, head[3] + 12):
+            yield [origin, (origin[0], y), (end[0], y), end]
+        for x in (tail[2] + 9, head[0] - 9, tail[0] - 9, head[2] + 9):
+            yield [side, (x, side[1]), (x, end[1]), end]
+        # Beside or between what is in the way.
+        for y in sorted({round(y, 1) for box in boxes for y in (box[1] - 7, box[3] + 7)}, key=lambda y: abs(y - origin[1]) + abs(y - end[1])):
+            yield [origin, (origin[0], y), (end[0], y), end]
+            yield [origin, (origin[0] + 12, y), (head[0] - 12, y), (head[0] - 12, end[1]), end]
+        for x in sorted({round(x, 1) for box in boxes for x in (box[0] - 7, box[2] + 7)}, key=lambda x: abs(x - origin[0]) + abs(x - end[0])):
+            yield [side, (x, side[1]), (x, end[1]), end]
+
     best: list[Point] | None = None
     fewest = 1e9
-    for points in tries:
+    for points in tries():
         hits = sum(crosses(a, b, box) for a, b in itertools.pairwise(points) for box in boxes)
         if hits < fewest:
             best, fewest = points, hits
