@@ -37,7 +37,8 @@ def value_norms(tape: Expanded) -> dict[Record, float]:
             value = _again(record, known, operands)
             if value is not _UNKNOWN:
                 known[record] = value
-    return {record: norm(value) for record, value in known.items() if value.dtype.kind == "f"}
+    with np.errstate(all="ignore"):
+        return {record: norm(value) for record, value in known.items() if value.dtype.kind == "f"}
 
 
 def _kept(record: Record, known: dict[Record, Any], operands: dict[tuple[Record, int], Any]) -> None:

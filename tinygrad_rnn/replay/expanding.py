@@ -271,7 +271,7 @@ class Flow(Expanded):
         self.norms: dict[Record, float] = {}
         self.passed: dict[Record, list[tuple[Record, float]]] = {}
         seeds = [np.ones(t.shape, t.dtype) if g is None else np.asarray(g, t.dtype) for t, g in zip(tensors, gradients or [None] * len(tensors), strict=True)]
-        with uncollected():
+        with uncollected(), np.errstate(all="ignore"):
             sweep(list(zip(self.roots, seeds, strict=True)), retain_graph=True, observe=self._observe, passed=self._passed)
 
     def _observe(self, record: Record, g: Any) -> None:
