@@ -107,6 +107,45 @@ def convolution():
     return tg.graph(nn.functional.cross_entropy(net(numbers(2, 1, 28, 28)), np.array([1, 2])), gradients=True, name="convolution network")
 
 
+def convolution_modules():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(784, 10, rng=0))
+    return tg.graph(nn.functional.cross_entropy(net(numbers(2, 1, 28, 28)), np.array([1, 2])), depth="cell", gradients=True, name="convolution network, a box a module")
+
+
+def bidirectional_folded():
+    y, _ = nn.LSTM(6, 8, bidirectional=True, rng=0)(numbers(40, 2, 6))
+    return tg.graph((y * y).mean(), gradients=True, name="bidirectional LSTM, 40 steps")
+
+
+def outputs():
+    return nn.LSTM(6, 8, bidirectional=True, rng=0).graph(numbers(3, 2, 6))
+
+
+def two_states():
+    W = tg.tensor(np.eye(8) * 0.3, requires_grad=True, name="W")
+    h, loss = tg.tensor(np.ones((2, 8)), name="h0"), 0.0
+    for t in range(4):
+        with tg.scope("step", step=t):
+            h = tg.tanh(h @ W + tg.tensor(np.ones((2, 8))))
+            loss = loss + (h * h).sum()
+    return tg.graph(loss, gradients=True, name="a loss at every step")
+
+
+def attention_in_the_loop():
+    W, V = (tg.tensor(np.eye(8) * 0.3, requires_grad=True, name=name) for name in "WV")
+    h, states = tg.tensor(np.ones((2, 8)), name="h0"), []
+    for t in range(3):
+        with tg.scope("encoder", step=t):
+            h = tg.tanh(h @ W)
+        states.append(h)
+    keys = tg.stack(states)
+    for t in range(2):
+        with tg.scope("decoder", step=t):
+            a = tg.softmax((keys * h).sum(-1), axis=0)
+            h = tg.tanh((a[..., None] * keys).sum(0) @ V)
+    return tg.graph((h * h).sum(), gradients=True, name="attention at every step")
+
+
 def linear_recurrence(scale):
     rng = np.random.default_rng(0)
     W = tg.tensor(np.linalg.qr(rng.standard_normal((8, 8)))[0] * scale, requires_grad=True, name="W")
@@ -160,6 +199,7 @@ def another_step():
 PICTURES = [
     rnn, gru, lstm, lstm_folded, lstm_dark, lstm_rolled, lstm_tape, two_layers, two_layers_cells, dropout, bidirectional, bidirectional_layers, language_model,
     encoder_decoder, lengths, truncated, convolution, vanishing, exploding, infinite, no_scopes, another_step,
+    convolution_modules, bidirectional_folded, two_states, outputs, attention_in_the_loop,
 ]  # fmt: skip
 
 if __name__ == "__main__":

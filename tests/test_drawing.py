@@ -326,7 +326,7 @@ def test_files(tmp_path, monkeypatch):
     picture.save(tmp_path / "a.svg")
     picture.save(str(tmp_path / "a.dot"))
     assert (tmp_path / "a.svg").read_text(encoding="utf-8") == picture.svg() and (tmp_path / "a.dot").read_text(encoding="utf-8") == picture.dot
-    with pytest.raises(ValueError, match="ends in .svg"):
+    with pytest.raises(ValueError, match=r"ends in \.svg"):
         picture.save(tmp_path / "a.bmp")
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "cairosvg", None)

@@ -170,7 +170,7 @@ def test_it_can_be_read_without_seeing_it(drawn):
 
 
 def test_the_gallery_is_as_it_was_made(drawn, request):
-    graph, root = drawn
+    _, root = drawn
     name = request.node.callspec.id
     kept = ElementTree.parse(gallery.FOLDER / f"{name}.svg").getroot()
     assert boxes(kept) == boxes(root), "python tests/gallery.py writes the gallery again"

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.tape import Record
-from .lanes import BOX, INPUT, LaneReader, LaneView, box_width, field_label, input_name
+from .lanes import BOX, INPUT, TALL, LaneReader, LaneView, box_width, field_label, input_name
 from .layout import layered, text_width
 from .model import Point
 from .naming import size
 from .reading import Lane, Reading
-from .sketch import Line, Sketcher
+from .sketch import Line, Sketcher, by_module
 
 COLUMN_GAP, LANE_GAP, BAR, HEAD, ZONE, CHANNEL = 12.0, 40.0, 22.0, 30.0, 44.0, 8.0
 
@@ -93,12 +93,10 @@ class Arrangement:
         columns = block.columns
         if self.rolled:
             return [[columns[len(columns) // 2]]]
-        if fold is None or len(columns) < 5:
-            return [[column] for column in columns]
         boxes = sum(len(self.readers[view.lane].reference.boxes) + 1 for view in block.lanes) * len(columns)
-        if fold == "auto" and boxes <= 150:
+        ends = 2 if fold in ("auto", None) else int(fold)
+        if fold is None or len(columns) < 2 * ends + 2 or (fold == "auto" and boxes <= 150):
             return [[column] for column in columns]
-        ends = 2 if fold == "auto" else max(1, int(fold))
         lanes = [view.lane for view in block.lanes]
         like = [tuple([(lane.number, lane.signatures[c], frozenset(lane.leaving[c])) for lane in lanes if c in lane.signatures]) for c in columns]
         classes: dict[Any, int] = {}
@@ -122,7 +120,8 @@ class Arrangement:
     def _outside(self) -> None:
         reading = self.reading
         self.rest = Sketcher(reading, reading.outside, [], None, raw=self.depth == "tape").run()
-        self.rest_sizes: dict[int, tuple[float, float]] = {}
+        if self.depth == "cell":
+            self.rest = by_module(self.rest, reading.outside)
         number_of = {record: k for k, record in enumerate(reading.outside)}
         self.box_of = {record: self.rest.where[k][0] for record, k in number_of.items()}
         block_of = {view.lane.number: block for block in self.blocks for view in block.lanes}
@@ -131,13 +130,13 @@ class Arrangement:
         self._inline()
         self.into: dict[int, list[Line]] = defaultdict(list)
         users: dict[int, list[int]] = defaultdict(list)
-        collects: dict[int, dict[Block, set[int]]] = defaultdict(lambda: defaultdict(set))
+        collects: dict[int, dict[Block, dict[int, set[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
         for line in self.rest.lines:
             self.into[line.head].append(line)
             if line.source[0] == "box":
                 users[line.source[1]].append(line.head)
             elif line.source[0] == "step":
-                collects[line.head][block_of[line.source[1]]].add(line.source[2])
+                collects[line.head][block_of[line.source[1]]][line.source[1]].add(line.source[2])
         feeds: dict[int, dict[Block, set[int]]] = defaultdict(lambda: defaultdict(set))
         self.serves: dict[int, set[Block]] = defaultdict(set)
         for block in self.blocks:
@@ -152,11 +151,10 @@ class Arrangement:
         count = len(self.rest.boxes)
         behind: list[set[Block]] = [set() for _ in range(count)]
         for k in range(count):
-            behind[k] |= set(collects[k])
+            behind[k] |= {block for block, lanes in collects[k].items() if lanes}
             for line in self.into[k]:
                 if line.source[0] == "box":
                     behind[k] |= behind[line.source[1]]
-            # What a block that reads this began from is behind it too: not needed, for blocks are in order.
         ahead: list[set[Block]] = [set(self.serves[k]) for k in range(count)]
         for k in reversed(range(count)):
             for user in users[k]:
@@ -164,7 +162,8 @@ class Arrangement:
         self.bar: dict[int, Block] = {}
         for k in range(count):
             for block in self.blocks:
-                collecting, feeding = len(collects[k][block]) > 1, len(feeds[k][block]) > 1 or (self.rolled and feeds[k][block])
+                most = max(map(len, collects[k][block].values()), default=0)
+                collecting, feeding = most > 1 and 2 * most >= len(block.columns), len(feeds[k][block]) > 1 or (self.rolled and feeds[k][block])
                 if collecting or feeding or (block in behind[k] and block in ahead[k]):
                     self.bar.setdefault(k, block)
         for k in reversed(range(count)):
@@ -241,7 +240,7 @@ class Arrangement:
         box = self.rest.boxes[k]
         if box.fields:
             return max(38.0, max(text_width(field_label(f)) for f in box.fields) + 12) * len(box.fields), BOX
-        return box_width(self.rest_label(k)), BOX
+        return box_width(self.rest_label(k)), TALL if box.kind == "cell" and self.norms else BOX
 
     def rest_label(self, k: int) -> str:
         box = self.rest.boxes[k]
@@ -263,7 +262,8 @@ class Arrangement:
                     y = item.top - 22 - (LANE_GAP - 22)
                     if k == lanes[-1]:
                         block.top = item.top - 24 - HEAD
-                        y = block.top - 14
+                        # What leaves an earlier block passes over the bars of those after it.
+                        y = block.top - 14 - (BAR + 18) * (len(self.blocks) - 1 - self.blocks.index(block))
                 else:
                     y -= BAR / 2
                     self.bar_y[item] = y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ..core.tape import Record
 from .arranging import CHANNEL, COLUMN_GAP, Block
 from .lanes import BOX, INPUT, LaneView, Step
-from .layout import Rect, route, straightened, text_width
+from .layout import Rect, crosses, route, straightened, text_width
 from .model import Edge, Node, Point
 from .naming import size
 from .nodes import Nodes
@@ -33,6 +34,7 @@ class Builder(Nodes):
                     else:
                         self._fold_edges(block, view, columns)
         self._outer_edges()
+        self._ends()
         self._shares()
         self.reference = self._reference()
         if self.reference:
@@ -413,9 +415,9 @@ class Builder(Nodes):
             head = self.rest[line.head]
             if line.source[0] == "box":
                 tail = self.rest[line.source[1]]
-                self._edge(tail, head, line, records, "flow", self._between(tail, head, line.source[2]), "" if line.source[2] is None else f"p{line.source[2]}").label = size(
-                    line.shape
-                )
+                port = "" if line.source[2] is None else f"p{line.source[2]}"
+                edge = self._edge(tail, head, line, records, "flow", self._between(tail, head, line.source[2]), port)
+                edge.label = "" if plan.blocks else size(line.shape)
             elif line.source[0] == "constant" and line.head in plan.bar:
                 self._bar_input(line, head)
             elif line.source[0] == "step":
@@ -425,6 +427,36 @@ class Builder(Nodes):
                         continue
                     once.add(key)
                 self._leave(line, head, seen)
+
+    def _ends(self) -> None:
+        """An output that is a value of a step has a box of its own, at the right."""
+        right = max((n.x + n.width / 2 for n in self.nodes), default=0.0) + 36
+        for root in dict.fromkeys(r for r in self.reading.roots if r in self.reading.place):
+            lane, column, which = self.reading.place[root]
+            view, block = self.plan.view_of[lane.number], self.plan.block_of[lane.number]
+            name = "loss" if root.shape == () else "output"
+            node = Node(self.ids.new(name), name, "output", shape=root.shape, dtype=str(root.dtype), norm=self.norms.get(root))
+            node.width, node.height = text_width(name) + 22, BOX + 6
+            node.x, node.y = right + node.width / 2, self.base(view) + view.rails.get(which, view.height / 2)
+            while any(n.kind == "output" and n.x == node.x and abs(n.y - node.y) < node.height + 8 for n in self.nodes):
+                node.y += node.height + 10
+            self._add(node)
+            step = view.steps.get(column)
+            if step is None or which not in step.sketch.where:
+                continue
+            made = step.sketch.where[which][0]
+            tail = self.box[lane.number, column, made]
+            if column == block.columns[-1] and not lane.backwards:
+                out = [
+                    (self._left(block, column) + a, self.base(view) + b) for a, b in self._exit(view, block, step, made, view.rails.get(which, step.placed.boxes[made][1]), column)
+                ]
+                points = [*out, *self._to(out[-1], node)]
+            else:
+                _, up = self._riser(view, block, column, which, self._highest_between(block, view, None)) or (None, [])
+                y, end = block.top - 10, node.x - node.width / 2
+                points = [*up, (up[-1][0], y), (end - 14, y), (end - 14, node.y), (end, node.y)]
+            edge = Edge(tail.id, node.id, kind="output", shape=root.shape, step=column + 1, norm=self.norms.get(root), points=straightened(points))
+            self.edges.append(edge)
 
     def _bar_input(self, line: Line, head: Node) -> None:
         """A constant that an operation on all steps reads stands to its left."""
@@ -461,6 +493,10 @@ class Builder(Nodes):
             (n.x - n.width / 2 - 2, n.y - n.height / 2 - 2, n.x + n.width / 2 + 2, n.y + n.height / 2 + 2)
             for n in [*self.rest.values()] if n is not tail and n is not head and n.x > tail.x and n.x < head.x
         ]  # fmt: skip
+        if tail.kind == "bar":
+            beside = [start, (box[0] - 16, start[1]), (box[0] - 16, head.y), (box[0], head.y)]
+            if not any(crosses(a, b, other) for a, b in itertools.pairwise(beside) for other in others):
+                return beside
         points = route((start[0] - 1, start[1] - 1, start[0] + 1, start[1] + 1), (box[0], head.y - 1, box[0] + 2, head.y + 1), others, start)
         return [*points[:-1], (box[0], head.y)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,14 +85,28 @@ class LaneReader:
         }
 
     def _names(self, column: int) -> dict[int, str]:
-        """States are called as the step called them; else h, or c and h, the one that is computed last being h."""
+        """States are called as the step called them, or as their first value without its 0; else h, or c and h, the one that is computed last being h."""
         states, records = self.lane.states, self.lane.groups[column]
-        usual = ["h"] if len(states) == 1 else ["c", "h"] if len(states) == 2 else [f"s{k + 1}" for k in range(len(states))]
+        found = {state: records[state].name or self._first(state) for state in states if state < len(records)}
+        usual = ["h"] if len(states) == 1 else ["c", "h"] if len(states) == 2 else []
+        if any(found.values()) or not usual:
+            usual = list("suvwpq"[: len(states)]) if len(states) < 7 else [f"s{k + 1}." for k in range(len(states))]
         names: dict[int, str] = {}
         for k, state in enumerate(states):
-            name = (records[state].name if state < len(records) else None) or usual[k]
+            name = found.get(state) or usual[k]
             names[state] = name if name not in names.values() else f"{name}{k + 1}"
         return names
+
+    def _first(self, state: int) -> str | None:
+        """What the first value of a state is called."""
+        column = max(self.lane.groups) if self.lane.backwards else min(self.lane.groups)
+        for (reader, position), which in self.slots.items():
+            if which == state and reader < len(self.lane.groups[column]):
+                operands = self.lane.groups[column][reader].operands
+                name = getattr(operands[position], "name", None) if position < len(operands) else None
+                if name:
+                    return re.sub(r"(?<=.)_?0$", "", name)
+        return None
 
     def rails(self, sketch: Sketch, column: int) -> dict[int, int]:
         """The state that each line brings, where it brings one."""
@@ -220,7 +235,8 @@ def _one_box(sketch: Sketch, lane: Lane) -> Sketch:
         one.frozen += box.frozen
     lines, seen = [], set()
     for line in sketch.lines:
-        key = (line.source[:2] if line.source[0] != "constant" else id(line.source[1]), line.source[2:] if line.source[0] == "step" else None)
+        given = line.source[1] if line.source[0] == "constant" else None
+        key = line.source if given is None else (given.name, given.shape, given.dtype.str)
         if line.source[0] != "box" and key not in seen:
             seen.add(key)
             lines.append(Line(line.source, 0, line.reader, line.position, line.shape, line.tracked))

@@ -201,7 +201,7 @@ class Nodes:
         for state, y in view.rails.items():
             rail = Node(self.ids.new(f"{frame.id}{suffix}-{view.names[state]}"), view.names[state], "rail", state=view.names[state], step=columns[0] + 1, lane=node.lane)
             rail.series = [self.norms.get(lane.groups[c][state]) if state < len(lane.groups[c]) else None for c in columns]
-            rail.x, rail.y, rail.width, rail.height = frame.x + frame.width / 2, base + y, frame.width - 52, 26.0
+            rail.x, rail.y, rail.width, rail.height = frame.x + frame.width / 2, base + y, frame.width - 40 - 2 * block.before, 26.0
             known = [norm for norm in rail.series if norm is not None]
             rail.norm = known[-1] if known else None
             self._add(rail, frame)

@@ -243,6 +243,33 @@ class Sketcher:
         box.label = " ".join([SYMBOLS.get(box.op, box.op.replace("_", " ")), *words])
 
 
+def by_module(sketch: Sketch, records: Sequence[Record]) -> Sketch:
+    """The sketch with the boxes of each call of a module as one, where they follow each other."""
+    boxes: list[Box] = []
+    into: list[int] = []
+    for box in sketch.boxes:
+        path = records[box.which].scope
+        last = boxes[-1] if boxes else None
+        if last is None or not path or records[last.which].is_leaf or records[last.which].scope != path:
+            boxes.append(Box(box.kind, box.op, box.label, box.which, list(box.members), list(box.weights), list(box.frozen), box.fields, box.name))
+            if path and box.kind == "op":
+                boxes[-1].kind, boxes[-1].label = "cell", f"{path[-1][0]}: {box.label}"
+        else:
+            last.members += box.members
+            last.weights += box.weights
+            last.frozen += box.frozen
+            last.which, last.fields, last.name = box.which, [], None
+        into.append(len(boxes) - 1)
+    lines = []
+    for line in sketch.lines:
+        head, source = into[line.head], line.source
+        if source[0] == "box":
+            source = ("box", into[source[1]], None)
+        if source[:2] != ("box", head):
+            lines.append(Line(source, head, line.reader, line.position, line.shape, line.tracked))
+    return Sketch(boxes, lines, {k: (into[home], None) for k, (home, _) in sketch.where.items()})
+
+
 def _scalar(record: Record, position: int) -> list[str]:
     """A plain number among the operands, as text."""
     constant = record.constants[position] if record.constants is not None else None

@@ -170,7 +170,7 @@ class Writer:
 
     def cluster(self, frame: Cluster) -> str:
         if frame.kind == "lane":
-            return f'<g{_attributes(id=frame.id, **{"class": "cluster lane"})}><text class="right small soft" x="{_f(frame.x - 8)}" y="{_f(frame.y + frame.height - 6)}">{escape(frame.label)}</text></g>'
+            return f'<g{_attributes(id=frame.id, **{"class": "cluster lane"})}><text class="right small soft" x="{_f(frame.x - 8)}" y="{_f(frame.y + 3)}">{escape(frame.label)}</text></g>'
         kind = "cluster folded" if frame.folded else f"cluster {frame.kind}"
         return (
             f'<g{_attributes(id=frame.id, **{"class": kind})} data-first="{frame.first or ""}" data-steps="{frame.steps}"><title>{escape(frame.label)}</title>'
