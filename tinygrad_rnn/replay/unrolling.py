@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..ops.shaping import reshape, stack
 from . import tree
 from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable, in_fortran_order
-from .replaying import LIMIT, PLANS, Kept, Plan, remember, replay
+from .replaying import LIMIT, PLANS, Kept, Plan, at, remember, replay
 
 _MODES = ("auto", "eager", "replay")
 
@@ -163,10 +163,11 @@ class Pure:
 
 
 class Planned(NamedTuple):
-    """A plan, the tensors from outside that it takes, what was recorded for it (random draws), and how its outputs are nested."""
+    """A plan, the tensors from outside that it takes, the names of values, what was recorded for it (random draws), and how its outputs are nested."""
 
     plan: Plan
     outer: list[Tensor]
+    labels: Mapping[int, str]
     drawn: list[Program]
     structure: Any
 
@@ -177,6 +178,7 @@ class Known(NamedTuple):
     plan: Plan
     key: Any
     outer: list[int]
+    labels: Mapping[int, str]
     structure: Any
 
 
@@ -204,7 +206,7 @@ class _Unrolling:
     def one(self, k: int, state: Any, trace: Trace | None = None) -> tuple[Any, Any]:
         """The k-th step to run; under a trace all that it reads is declared first, and the mask always applies."""
         t = self.time(k)
-        x_t = tree.mapped(lambda x: x[t], self.inputs)
+        x_t = tree.mapped(lambda x: at(x, t), self.inputs)
         here = None if self.mask is None or (trace is None and t < self.full) else wrap(self.mask[t].copy())
         inner = self.outer.replace(scope=(*self.outer.scope, (self.name, t)))
         if trace is not None:
@@ -229,6 +231,7 @@ class _Unrolling:
         trace = Trace(self.outer.draws)
         y, new = self.one(len(self.done), state, trace)
         self.done.append((y, new))
+        trace.program.labels = trace.labels()
         return trace, [trace.place(leaf) for leaf in [*tree.leaves(y), *tree.leaves(new)]]
 
     def replay(self) -> str:
@@ -236,10 +239,10 @@ class _Unrolling:
         found = self.planned()
         if isinstance(found, str):
             return found
-        plan, outer, drawn, structure = found
+        plan, outer, labels, drawn, structure = found
         others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn, self.steps)]
         xs, states = list(tree.leaves(self.inputs)), list(tree.leaves(self.state))
-        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, outer, self.name)
+        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, outer, self.name, labels)
         self.results = tree.like(structure, iter(ys)), tree.like(self.state, iter(ends))
         return ""
 
@@ -253,7 +256,7 @@ class _Unrolling:
             known = _KNOWN.get(signature)
             if known is not None:
                 remember(known.key, known.plan)
-                return Planned(known.plan, [self.step.tensors[k] for k in known.outer], [], known.structure)
+                return Planned(known.plan, [self.step.tensors[k] for k in known.outer], known.labels, [], known.structure)
         trace, places = self.traced()
         if trace.reason:
             return trace.reason
@@ -280,10 +283,10 @@ class _Unrolling:
         if isinstance(self.step, Pure) and not program.draws:
             numbers = {id(t): k for k, t in enumerate(self.step.tensors)}
             if all(id(t) in numbers for t in program.outer):
-                _KNOWN[signature] = Known(plan, key, [numbers[id(t)] for t in program.outer], tree.structure(y))
+                _KNOWN[signature] = Known(plan, key, [numbers[id(t)] for t in program.outer], program.labels, tree.structure(y))
                 while len(_KNOWN) > LIMIT:
                     del _KNOWN[next(iter(_KNOWN))]
-        return Planned(plan, program.outer, drawn, tree.structure(y))
+        return Planned(plan, program.outer, program.labels, drawn, tree.structure(y))
 
     def _signature(self, step: Pure, xs: list[Tensor], states: list[Tensor]) -> tuple[Any, ...]:
         """What two calls of a pure step have in common that run by one plan."""
