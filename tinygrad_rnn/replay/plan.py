@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .batching import Batched, basic, batched, behind, elementwise, is_view, static, view_of
+from .compiled import Compiled
 from .program import Constant, Instruction, Outer, Program, Value
 
 ONCE, HOISTED, LOOP, DEFERRED = "once", "hoisted", "loop", "deferred"
@@ -131,6 +132,8 @@ class Loop:
         self.outer: dict[str, Outer] = {}
         self.broadcast: dict[str, tuple[Any, tuple[int, ...]]] = {}
         self.constant = constant
+        self.fixed: set[int] = set()
+        """Values that live in arrays of the caller, the same at every step."""
         self.scratch: dict[int, int] = {}
         self.buffers: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.zeroed: list[int] = []
@@ -145,6 +148,7 @@ class Loop:
 
         ``fixed`` are values that live in arrays of the caller, ``late`` those that are read after the last instruction.
         """
+        self.fixed = fixed
         made = {i.result: i for i in self.instructions}
         uses = uses_of(self.instructions)
         for instruction in self.instructions:
@@ -304,6 +308,7 @@ class Loop:
         namespace: dict[str, Any] = dict(_FUNCTIONS)
         exec(compile(self.source, "<replayed step>", "exec"), namespace)
         self.function = namespace["run"]
+        self.compiled = Compiled(self, first, extra)
 
     def _per_step(self, word: str) -> bool:
         index = self.names[word] if word[0] == "p" else int(word[1:])
@@ -311,6 +316,11 @@ class Loop:
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], buffers: list[np.ndarray]) -> None:
         """Run all steps. ``arrays`` are stacked values, time first, and the caller's fixed ones."""
+        if not self.compiled.run(steps, reverse, arrays, values, lambda n, few: self._interpreted(n, reverse, few, values, buffers)):
+            self._interpreted(steps, reverse, arrays, values, buffers)
+
+    def _interpreted(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], buffers: list[np.ndarray]) -> None:
+        """All steps by calls of NumPy."""
 
         def resolve(index: int) -> np.ndarray:
             if index in self.aliases:

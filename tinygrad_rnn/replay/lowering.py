@@ -1,0 +1,613 @@
+"""The instructions of a loop as a schedule: matrix products, and passes over rows that do all that is pointwise in between.
+
+A value is cut into column segments where slices, sums of slices and concatenations say so, so that the gates of a cell become
+operations on segments of one width: these share one loop over columns, in which values stay in registers. Rows of the batch
+are independent of each other: what mixes them is not lowered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .batching import static
+from .kernels import Product
+from .program import Constant, Instruction, Outer, Value
+
+if TYPE_CHECKING:
+    from .plan import Loop
+
+SEGMENTS = 64
+"""More pieces of one value than this are not worth a loop each."""
+
+
+class Unsupported(Exception):
+    """Why a loop is not compiled."""
+
+
+class Source(NamedTuple):
+    """An array that the caller binds: a value by its number, an outer tensor, or an array among the constants.
+
+    ``mode`` says how it is read: a ``matrix`` of rows, one ``row`` for all, a ``column`` of one number a row, or one ``number``.
+    """
+
+    kind: str
+    index: int
+    mode: str
+
+
+class Memory(NamedTuple):
+    """Elements from a column on: of a source, or of a place in a row's scratch memory."""
+
+    place: Source | int
+    start: int
+
+
+class Segment(NamedTuple):
+    """Columns of a value that an instruction of the schedule makes."""
+
+    value: int
+    start: int
+
+
+class Reduced(NamedTuple):
+    """One number a row, made of a whole row."""
+
+    value: int
+
+
+class Number(NamedTuple):
+    value: float
+
+
+Operand = Memory | Segment | Reduced | Number
+Key = tuple[int, int, int]
+"""Which loop: the pass, the level in it, and the width."""
+
+
+@dataclass
+class Compute:
+    """An elementwise operation on segments; ``floating`` says whether its result is a float or a bool."""
+
+    op: str
+    operands: list[Operand]
+    result: Segment
+    floating: bool
+    width: int
+    broadcast: list[bool]
+    """Which operands are one number a row, for a result of more."""
+    floats: list[bool]
+    """Which operands are floats; the others are bools."""
+
+
+@dataclass
+class Reduce:
+    """A part of a reduction of each row: ``add``, ``maximum`` or ``minimum``, divided by ``count`` in the end."""
+
+    op: str
+    operand: Operand
+    result: Reduced
+    width: int
+    count: int
+    broadcast: bool = False
+
+
+@dataclass
+class Store:
+    operand: Operand
+    target: Memory
+    floating: bool
+    width: int
+    broadcast: bool = False
+
+
+@dataclass
+class Multiply:
+    """A matrix product, before the pass of its number; ``right`` is packed by the caller."""
+
+    shape: Product
+    left: Memory
+    right: Source
+    target: Memory
+
+
+Item = Compute | Reduce | Store
+
+
+@dataclass
+class Schedule:
+    """What runs at each step: before each pass its products, then for each row the pass's loops."""
+
+    size: int = 4
+    rows: int = 0
+    products: dict[int, list[Multiply]] = field(default_factory=lambda: defaultdict(list))
+    loops: dict[Key, list[Item]] = field(default_factory=lambda: defaultdict(list))
+    scratch: list[tuple[int, bool]] = field(default_factory=list)
+    """Width of each place in a row's scratch memory, and whether floats are in it."""
+    written: set[Source] = field(default_factory=set)
+    constants: list[Any] = field(default_factory=list)
+
+    @property
+    def passes(self) -> int:
+        return max([*self.products, *(key[0] for key in self.loops)], default=-1) + 1
+
+
+_RENAMED = {"getitem", "reshape", "transpose", "copy", "positive"}
+_REDUCTIONS = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
+
+
+class Lowering:
+    """One loop on its way to a schedule; ``first`` and ``last`` are copies (target, source) before and after its instructions."""
+
+    def __init__(self, loop: Loop, first: Sequence[tuple[int, Any]], last: Sequence[tuple[int, Any]], supported: Callable[[str], bool]) -> None:
+        self.loop, self.program = loop, loop.program
+        self.supported = supported
+        self.schedule = Schedule()
+        self.floating: dict[int, bool] = {}
+        self.instructions = loop.instructions
+        self.made = {i.result: i for i in self.instructions}
+        self._sizes()
+        self.first, self.last = first, last
+        self.bounds: dict[int, set[int]] = {}
+        self.parts = {index: self._parts(index) for index in loop.parts if index in self.made}
+        self._segment()
+        self.key: dict[Segment | Reduced | int, Key] = {}
+        """The loop that makes a segment or takes part in a reduction; of a product's result the pass from which it is there."""
+        self.kept: dict[int, Source | int] = {}
+        """The memory of values that are read in other loops than the one that makes them."""
+        self.last_read: Key = (-1, 0, 0)
+        """The last loop that reads what is carried from step to step."""
+
+    # Shapes -------------------------------------------------------------
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        return self.program.shape(index)
+
+    def _sizes(self) -> None:
+        """One batch size, one floating dtype; only matrices with the batch first, and columns of one number a row."""
+        heads, floats = set(), set()
+        for instruction in self.instructions:
+            shape, dtype = self.shape(instruction.result), self.program.dtype(instruction.result)
+            if len(shape) not in (1, 2) or 0 in shape:
+                raise Unsupported(f"{instruction.op.name} makes an array of shape {shape}")
+            heads.add(shape[0])
+            self.floating[instruction.result] = dtype.kind == "f"
+            if dtype.kind == "f":
+                floats.add(dtype.itemsize)
+            elif dtype != np.bool_:
+                raise Unsupported(f"{instruction.op.name} makes {dtype}")
+        if len(heads) != 1 or len(floats) != 1 or not floats <= {4, 8}:
+            raise Unsupported("its values have several dtypes, or not the batch in front")
+        self.schedule.rows, self.schedule.size = heads.pop(), floats.pop()
+
+    def width(self, index: int) -> int:
+        shape = self.shape(index)
+        return shape[1] if len(shape) == 2 else 1
+
+    def _columns(self, shape: tuple[int, ...], view: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+        """Where in a row a view of rows begins, and its width."""
+        rows = self.schedule.rows
+        if shape[:1] != (rows,) or len(shape) > 2:
+            raise Unsupported(f"a view of an array of shape {shape}")
+        whole = np.empty((rows, shape[1] + 1), np.int8)[:, :-1] if len(shape) == 2 else np.empty((rows, 2), np.int8)[:, 0]
+        part = view(whole)
+        width = part.shape[1] if part.ndim == 2 else 1
+        start = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        fits = part.ndim in (1, 2) and part.shape[0] == rows and np.may_share_memory(part, whole)
+        fits = fits and (rows == 1 or part.strides[0] == whole.strides[0]) and (width == 1 or part.strides[1] == 1)
+        if not fits or not 0 <= start <= whole.strides[0] - width:
+            raise Unsupported("a view of it is not a range of columns")
+        return start, width
+
+    def _view(self, instruction: Instruction) -> tuple[Any, int]:
+        """What an instruction that computes nothing renames, and the first column."""
+        source = instruction.arguments[0]
+        if not isinstance(source, Value):
+            raise Unsupported(f"{instruction.op.name} of a weight")
+        name = instruction.op.name
+        if name in ("copy", "positive") or (name == "astype" and self.program.dtype(source.index) == self.program.dtype(instruction.result)):
+            return source, 0
+
+        def view(a: np.ndarray) -> np.ndarray:
+            if name == "getitem":
+                index = static(instruction, "index")
+                if isinstance(index, Value | Outer | np.ndarray) or type(index) is tuple and any(isinstance(p, Value | Outer | np.ndarray) for p in index):
+                    raise Unsupported("an index that is an array")
+                return np.asarray(a[index])
+            return a.reshape(self.shape(instruction.result)) if name == "reshape" else a.transpose(static(instruction, "axes"))
+
+        start, _ = self._columns(self.shape(source.index), view)
+        return source, start
+
+    def _renames(self, instruction: Instruction) -> bool:
+        name = instruction.op.name
+        return name in _RENAMED or (name == "astype" and self.program.dtype(instruction.arguments[0].index) == self.program.dtype(instruction.result))
+
+    def _parts(self, index: int) -> list[tuple[int, int, Any]]:
+        """First column, width and value of each part of a whole."""
+        found = []
+        for part, place in self.loop.parts[index].parts:
+            start, width = self._columns(self.shape(index), lambda a, place=place: a[place])  # type: ignore[misc]
+            found.append((start, width, part))
+        return found
+
+    # Segments ------------------------------------------------------------
+
+    def _tracked(self, argument: Any) -> bool:
+        if not isinstance(argument, Value):
+            return False
+        index = argument.index
+        return (index in self.made and self.made[index].op.name != "matmul") or index in self.loop.fixed
+
+    def _segment(self) -> None:
+        """Cut every value wherever anything that goes with it element by element is cut."""
+        before = -1
+        carried = sorted((v for v in self.loop.fixed if v < len(self.program.arrays)), key=self.width)
+        while (now := sum(map(len, self.bounds.values()))) != before:
+            before = now
+            for k in range(len(self.instructions)):
+                for instruction in (self.instructions[k], self.instructions[-1 - k]):
+                    self._cut(instruction)
+            for a, b in [*[(t, s.index) for t, s in [*self.first, *self.last] if t in self.loop.fixed and isinstance(s, Value) and self._tracked(s)], *zip(carried, carried[1:], strict=False)]:
+                if max(a, b) < len(self.program.arrays) and self.width(a) == self.width(b):
+                    self._share(a, b, 0)
+        if any(len(b) > SEGMENTS for b in self.bounds.values()):
+            raise Unsupported("its values fall into many pieces")
+
+    def _bound(self, index: int) -> set[int]:
+        return self.bounds.setdefault(index, {0, self.width(index)})
+
+    def _share(self, whole: int, part: int, start: int) -> None:
+        outer, inner = self._bound(whole), self._bound(part)
+        width = self.width(part)
+        outer |= {b + start for b in inner}
+        inner |= {b - start for b in outer if start <= b <= start + width}
+
+    def _cut(self, instruction: Instruction) -> None:
+        index = instruction.result
+        if index in self.parts:
+            for start, width, part in self.parts[index]:
+                self._bound(index).update((start, start + width))
+                if self._tracked(part):
+                    self._share(index, part.index, start)
+        elif self._renames(instruction):
+            source, start = self._view(instruction)
+            if self._tracked(source):
+                self._share(source.index, index, start)
+            else:
+                self._bound(index)
+        elif instruction.op.name == "broadcast_to":
+            self._bound(index)
+        elif instruction.op.name in _REDUCTIONS:
+            if self._tracked(instruction.arguments[0]):
+                self._bound(instruction.arguments[0].index)
+        elif instruction.op.name == "matmul":
+            if self._tracked(instruction.arguments[0]):
+                self._bound(instruction.arguments[0].index)
+        else:
+            self._bound(index)
+            for argument in instruction.arguments:
+                if self._tracked(argument) and self.width(argument.index) == self.width(index):
+                    self._share(index, argument.index, 0)
+
+    def segments(self, index: int) -> list[tuple[int, int]]:
+        """First column and width of each segment."""
+        cuts = sorted(self.bounds.get(index, {0, self.width(index)}))
+        return [(a, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    # Operands ------------------------------------------------------------
+
+    def source(self, argument: Any) -> Source:
+        """How an array from outside of the loop is read, as an operand of rows."""
+        if isinstance(argument, Constant):
+            value = np.asarray(argument.value)
+            self.schedule.constants.append(value)
+            kind, index, shape, dtype = "constant", len(self.schedule.constants) - 1, value.shape, value.dtype
+        else:
+            kind, index = "outer" if isinstance(argument, Outer) else "value", argument.index
+            like = self.program.at(argument)
+            shape, dtype = like.shape, like.dtype
+        if dtype != np.bool_ and (dtype.kind != "f" or dtype.itemsize != self.schedule.size):
+            raise Unsupported(f"an operand is {dtype}")
+        return Source(kind, index, self._mode(shape))
+
+    def _mode(self, shape: tuple[int, ...]) -> str:
+        if all(n == 1 for n in shape) and (self.schedule.rows > 1 or len(shape) < 2):
+            return "number"
+        if len(shape) == 2 and shape[0] == self.schedule.rows:
+            return "matrix"
+        if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1):
+            return "row"
+        raise Unsupported(f"an operand has shape {shape}")
+
+    def operand(self, argument: Any, start: int, width: int, rank: int) -> tuple[Operand, bool, bool]:
+        """Columns of an argument, whether they are one number a row, and whether it is a float; ``rank`` is that of the result."""
+        if isinstance(argument, Constant) and isinstance(argument.value, bool | int | float | np.generic):
+            if isinstance(argument.value, np.floating) and argument.value.itemsize > self.schedule.size:
+                raise Unsupported("a constant of a wider dtype")
+            return Number(float(argument.value)), True, not isinstance(argument.value, bool | np.bool_)
+        if isinstance(argument, Value) and argument.index in self.made:
+            index = argument.index
+            if len(self.shape(index)) != rank:
+                raise Unsupported("a column is used as a row")
+            one = self.width(index) == 1
+            return self.resolved(index, 0 if one else start, 1 if one else width), one, self.floating[index]
+        source = self.source(argument)
+        like = np.asarray(argument.value) if isinstance(argument, Constant) else self.program.at(argument)
+        if rank == 1 and source.mode == "row":
+            source = source._replace(mode="column")
+        one = source.mode in ("column", "number") or like.shape[-1] == 1
+        if source.kind == "value" and source.index in self.loop.fixed and source.mode != "matrix":
+            raise Unsupported("a state that is not a matrix")
+        return Memory(source, 0 if one else start), one, like.dtype != np.bool_
+
+    def resolved(self, index: int, start: int, width: int) -> Operand:
+        """Where columns of a value of the loop come from, through all that only renames them."""
+        instruction = self.made.get(index)
+        if instruction is None:
+            source = self.source(Value(index))
+            if source.mode not in ("matrix", "row"):
+                source = source._replace(mode="matrix" if len(self.shape(index)) == 2 else "column")
+            elif len(self.shape(index)) == 1:
+                source = source._replace(mode="column")
+            return Memory(source, start)
+        if index in self.parts:
+            for first, size, part in self.parts[index]:
+                if first <= start and start + width <= first + size:
+                    return self.operand(part, start - first, width, len(self.shape(index)))[0]
+            return Number(0.0)
+        if self._renames(instruction):
+            source, first = self._view(instruction)
+            return self.resolved(source.index, start + first, width)
+        if instruction.op.name == "broadcast_to":
+            return self.operand(instruction.arguments[0], start, width, len(self.shape(index)))[0]
+        if instruction.op.name == "matmul":
+            return Memory(Source("value", index, "matrix"), start)
+        if instruction.op.name in _REDUCTIONS:
+            return Reduced(index)
+        return Segment(index, start)
+
+    def narrow(self, operand: Operand) -> bool:
+        """Whether an operand is one number a row."""
+        if isinstance(operand, Memory):
+            place = operand.place
+            if isinstance(place, int):
+                return self.schedule.scratch[place][0] == 1
+            if place.mode in ("column", "number"):
+                return True
+            shape = self._source_shape(place)
+            return shape[-1] == 1
+        return isinstance(operand, Reduced | Number) or self.width(operand.value) == 1
+
+    def _source_shape(self, source: Source) -> tuple[int, ...]:
+        if source.kind == "constant":
+            return tuple(self.schedule.constants[source.index].shape)
+        return tuple(self.program.at(Outer(source.index)).shape) if source.kind == "outer" else self.shape(source.index)
+
+    def available(self, operand: Operand) -> tuple[int, int]:
+        """From which pass and level on an operand is there."""
+        if isinstance(operand, Segment):
+            return self.key[operand][:2]
+        if isinstance(operand, Reduced):
+            p, level, _ = self.key[operand]
+            return p, level + 1
+        if isinstance(operand, Memory) and isinstance(operand.place, Source) and operand.place.kind == "value" and operand.place.index in self.key:
+            return self.key[operand.place.index][:2]
+        return 0, 0
+
+    # Scheduling ------------------------------------------------------------
+
+    def lowered(self) -> Schedule:
+        for target, source in self.first:
+            self._copy(target, source, {})
+        for instruction in self.instructions:
+            self._place(instruction)
+        late: list[tuple[int, Any]] = []
+        renamed: dict[int, Any] = {}
+        for target, source in self.last:
+            if target >= len(self.program.arrays) and target not in self.loop.stacked:
+                renamed[target] = source
+            elif target in self.loop.fixed:
+                late.append((target, renamed.get(source.index, source) if isinstance(source, Value) else source))
+            else:
+                self._copy(target, source, renamed)
+        for index in self.made:
+            if index in self.loop.stacked:
+                self._keep(index)
+        self._carry(late)
+        self._spill()
+        return self.schedule
+
+    def _place(self, instruction: Instruction) -> None:
+        name, index = instruction.op.name, instruction.result
+        if index in self.parts or self._renames(instruction) or name == "broadcast_to":
+            if name == "broadcast_to":
+                self.resolved(index, 0, 1)
+            return
+        if name == "matmul":
+            self._multiply(instruction)
+        elif name in _REDUCTIONS:
+            self._reduce(instruction)
+        elif self.supported(name):
+            self._compute(instruction)
+        else:
+            raise Unsupported(f"{name} is not compiled")
+
+    def _compute(self, instruction: Instruction) -> None:
+        index, rank = instruction.result, len(self.shape(instruction.result))
+        arguments = [a for a in instruction.arguments if not (isinstance(a, Constant) and (a.value is None or isinstance(a.value, np.dtype | type)))]
+        if instruction.op.name == "astype":
+            arguments = arguments[:1]
+        for start, width in self.segments(index):
+            found = [self.operand(a, start, width, rank) for a in arguments]
+            operands = [o for o, _, _ in found]
+            narrow = [width > 1 and self.narrow(o) for o in operands]
+            item = Compute(instruction.op.name, operands, Segment(index, start), self.floating[index], width, narrow, [f for _, _, f in found])
+            p, level = max((self.available(o) for o in operands), default=(0, 0))
+            self.key[item.result] = self._add(item, (p, level, width))
+
+    def _reduce(self, instruction: Instruction) -> None:
+        source, index = instruction.arguments[0], instruction.result
+        axis, shape = static(instruction, "axis"), self.program.at(source).shape
+        if len(shape) != 2 or axis not in (-1, 1, (-1,), (1,)) or not self.floating[index]:
+            raise Unsupported(f"{instruction.op.name} over axis {axis} of an array of shape {shape}")
+        pieces = self.segments(source.index) if self._tracked(source) else [(0, shape[1])]
+        operands = [(self.operand(source, start, width, 2)[0], width) for start, width in pieces]
+        p, level = max(self.available(o) for o, _ in operands)
+        self.key[Reduced(index)] = (p, level, 0)
+        for operand, width in operands:
+            count = shape[1] if instruction.op.name == "mean" else 1
+            self._add(Reduce(_REDUCTIONS[instruction.op.name], operand, Reduced(index), width, count, width > 1 and self.narrow(operand)), (p, level, width))
+
+    def _multiply(self, instruction: Instruction) -> None:
+        left, right = instruction.arguments
+        if not isinstance(left, Value) or not (isinstance(right, Outer) or (isinstance(right, Value) and right.index in self.loop.constant)):
+            raise Unsupported("a matrix product with something else than a weight on its right")
+        shapes = self.program.at(left).shape, self.program.at(right).shape
+        dtypes = {self.program.dtype(left.index), self.program.at(right).dtype, self.program.dtype(instruction.result)}
+        if len(shapes[0]) != 2 or len(shapes[1]) != 2 or 0 in shapes[1] or len(dtypes) != 1:
+            raise Unsupported("a matrix product of other things than two matrices")
+        memory, p = self._whole(left.index)
+        source = Source("outer" if isinstance(right, Outer) else "value", right.index, "panels")
+        self._reads(memory, (p, -1, 0))
+        index = instruction.result
+        self.key[index] = (p, 0, 0)
+        if index in self.loop.stacked:
+            self.schedule.written.add(Source("value", index, "matrix"))
+        self.schedule.products[p].append(Multiply(Product(*shapes[1]), memory, source, Memory(Source("value", index, "matrix"), 0)))
+
+    def _whole(self, index: int) -> tuple[Memory, int]:
+        """All columns of a value in one piece of memory, and the pass before which they are there."""
+        start = 0
+        while index in self.made and self._renames(self.made[index]) and index not in self.loop.stacked:
+            source, first = self._view(self.made[index])
+            index, start = source.index, start + first
+        if index not in self.made:
+            operand = self.resolved(index, start, 1)
+            assert isinstance(operand, Memory)
+            return operand, 0
+        if self.made[index].op.name == "matmul":
+            return Memory(Source("value", index, "matrix"), start), self.key[index][0] + 1
+        memory = self._keep(index)
+        last = max(self.available(self.resolved(index, c, w)) for c, w in self.segments(index))
+        return Memory(memory, start), last[0] + 1
+
+    def _add(self, item: Item, key: Key) -> Key:
+        for operand in item.operands if isinstance(item, Compute) else [item.operand]:
+            self._reads(operand, key)
+        self.schedule.loops[key].append(item)
+        return key
+
+    def _reads(self, operand: Operand, key: Key) -> None:
+        if isinstance(operand, Memory) and isinstance(operand.place, Source) and operand.place.kind == "value" and operand.place.index in self.loop.fixed and operand.place.index not in self.made:
+            self.last_read = max(self.last_read, key)
+
+    def _copy(self, target: int, source: Any, renamed: dict[int, Any]) -> None:
+        """Store a value in the stack of ``target``, which is no value of the program."""
+        if isinstance(source, Value):
+            source = renamed.get(source.index, source)
+        place = Source("value", target, "matrix")
+        if isinstance(source, Constant) or not isinstance(source, Value):
+            raise Unsupported("a state that is the same at every step")
+        self._store_all(source.index, place)
+
+    def _store_all(self, index: int, place: Source | int) -> None:
+        if self.shape(index)[:1] != (self.schedule.rows,) or len(self.shape(index)) > 2:
+            raise Unsupported(f"an array of shape {self.shape(index)} at every step")
+        floating = self.floating[index] if index in self.made else self.program.dtype(index) != np.bool_
+        if isinstance(place, Source):
+            if len(self.shape(index)) == 1:
+                place = place._replace(mode="column")
+            self.schedule.written.add(place)
+        for start, width in self.segments(index):
+            operand = self.resolved(index, start, width)
+            p, level = self.available(operand)
+            self._add(Store(operand, Memory(place, start), floating, width, width > 1 and self.narrow(operand)), (p, level, width))
+
+    def _keep(self, index: int) -> Source | int:
+        """Memory that holds all of a value: its stack, or a place in scratch memory."""
+        if index not in self.kept:
+            if self.made[index].op.name == "matmul" and index in self.loop.stacked:
+                self.kept[index] = Source("value", index, "matrix")
+            elif index in self.loop.stacked:
+                self.kept[index] = Source("value", index, "matrix" if len(self.shape(index)) == 2 else "column")
+                self._store_all(index, self.kept[index])
+            else:
+                self.kept[index] = self._scratch(index)
+                self._store_all(index, self.kept[index])
+        return self.kept[index]
+
+    def _scratch(self, index: int) -> int:
+        self.schedule.scratch.append((self.width(index), self.floating[index]))
+        return len(self.schedule.scratch) - 1
+
+    def _carry(self, late: list[tuple[int, Any]]) -> None:
+        """What the next step gets is stored where it is made, if all that this step got is read by then; else at the end."""
+        pending = [(index, Value(index)) for index in self.loop.fixed if index in self.made] + late
+        stores: list[Store] = []
+        for target, value in pending:
+            place = Source("value", target, "matrix" if len(self.shape(target)) == 2 else "column")
+            self.schedule.written.add(place)
+            if isinstance(value, Value) and value.index in self.made and self.made[value.index].op.name == "matmul" and target == value.index:
+                if self.key[target] <= self.last_read or (self.key[target][0], -1, 0) <= self.last_read:
+                    raise Unsupported("a state is read after its successor is there")
+                continue
+            index = target if isinstance(value, Constant) else value.index
+            for start, width in self.segments(index):
+                operand = Number(float(value.value)) if isinstance(value, Constant) else self.resolved(index, start, width)
+                store = Store(operand, Memory(place, start), True, width, width > 1 and self.narrow(operand))
+                key = self.key.get(operand) if isinstance(operand, Segment) else None
+                if key is not None and key >= self.last_read and key[2] == width:
+                    self.schedule.loops[key].append(store)
+                else:
+                    stores.append(store)
+        if stores:
+            p = max(self.schedule.passes - 1, 0)
+            for store in stores:
+                self.schedule.loops[p, 1 << 20, store.width].append(store)
+
+    def _spill(self) -> None:
+        """Values that other loops read than the one that makes them go through memory; numbers of a row stay, within a pass."""
+        # Keeping a value adds a store to the loop that makes it, and reads nothing that must be kept in turn.
+        for key, items in list(self.schedule.loops.items()):
+            for item in list(items):
+                if isinstance(item, Compute):
+                    item.operands = [self._near(o, key) for o in item.operands]
+                else:
+                    item.operand = self._near(item.operand, key)
+        self._homes()
+
+    def _near(self, operand: Operand, key: Key) -> Operand:
+        if not isinstance(operand, Segment | Reduced):
+            return operand
+        made = self.key[operand]
+        if made == key or (made[0] == key[0] and (isinstance(operand, Reduced) or self.width(operand.value) == 1)):
+            return operand
+        return Memory(self._keep(operand.value), operand.start if isinstance(operand, Segment) else 0)
+
+    def _homes(self) -> None:
+        """Results of products that nobody outside asks for live in scratch memory."""
+        homes: dict[int, int] = {}
+
+        def home(operand: Any) -> Any:
+            if isinstance(operand, Memory) and isinstance(operand.place, Source):
+                place = operand.place
+                if place.kind == "value" and place.index in self.made and place.index not in self.loop.stacked and place.index not in self.loop.fixed:
+                    if place.index not in homes:
+                        homes[place.index] = self._scratch(place.index)
+                    return Memory(homes[place.index], operand.start)
+            return operand
+
+        for products in self.schedule.products.values():
+            for m in products:
+                m.left, m.target = home(m.left), home(m.target)
+        for items in self.schedule.loops.values():
+            for item in items:
+                if isinstance(item, Compute):
+                    item.operands = [home(o) for o in item.operands]
+                else:
+                    item.operand = home(item.operand)
