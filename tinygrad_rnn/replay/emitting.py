@@ -18,7 +18,7 @@ _COMPARED = {"greater": "ogt", "greater_equal": "oge", "less": "olt", "less_equa
 _BITS = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor", "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _INTRINSIC = {"absolute": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint", "maximum": "maximum", "minimum": "minimum"}
 _OWN = {"exp", "tanh", "sigmoid"}
-_OTHERS = {"negative", "square", "reciprocal", "relu", "where", "astype", "logical_not", "invert", "sign", "isnan", "silu", "clip"}
+_OTHERS = {"negative", "square", "reciprocal", "relu", "where", "astype", "logical_not", "invert", "sign", "isnan", "silu", "clip", "dropout"}
 
 
 def supported(machine: Machine, size: int, name: str) -> bool:
@@ -304,6 +304,9 @@ class Body:
                 raise Unsupported("where of other things than floats by a bool")
             condition, x = x[0], self._floats(item.floats[1:], x[1:])
             return out.let(f"select {v.bools} {condition}, {v.vector} {x[0]}, {v.vector} {x[1]}")
+        if op == "dropout":
+            scaled = self._two("multiply", x[0], x[2])
+            return out.let(f"select {v.bools} {x[1]}, {v.vector} {scaled}, {v.vector} zeroinitializer")
         if op in _COMPARED or op == "isnan":
             x = self._floats(item.floats, x)
             return out.let(f"fcmp {_COMPARED.get(op, 'uno')} {v.vector} {x[0]}, {x[1] if op in _COMPARED else x[0]}")

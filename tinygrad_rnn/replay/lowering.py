@@ -180,6 +180,8 @@ class Lowering:
                 floats.add(dtype.itemsize)
             elif dtype != np.bool_:
                 raise Unsupported(f"{instruction.op.name} makes {dtype}")
+        if not heads:
+            raise Unsupported("nothing is computed in it")
         if len(heads) != 1 or len(floats) != 1 or not floats <= {4, 8}:
             raise Unsupported("its values have several dtypes, or not the batch in front")
         self.schedule.rows, self.schedule.size = heads.pop(), floats.pop()
@@ -510,10 +512,9 @@ class Lowering:
         """Store a value in the stack of ``target``, which is no value of the program."""
         if isinstance(source, Value):
             source = renamed.get(source.index, source)
-        place = Source("value", target, "matrix")
-        if isinstance(source, Constant) or not isinstance(source, Value):
-            raise Unsupported("a state that is the same at every step")
-        self._store_all(source.index, place)
+        if not isinstance(source, Value):
+            raise Unsupported("a result that is the same at every step")
+        self._store_all(source.index, Source("value", target, "matrix"))
 
     def _store_all(self, index: int, place: Source | int) -> None:
         if self.shape(index)[:1] != (self.schedule.rows,) or len(self.shape(index)) > 2:
@@ -547,28 +548,26 @@ class Lowering:
 
     def _carry(self, late: list[tuple[int, Any]]) -> None:
         """What the next step gets is stored where it is made, if all that this step got is read by then; else at the end."""
-        pending = [(index, Value(index)) for index in self.loop.fixed if index in self.made] + late
         stores: list[Store] = []
-        for target, value in pending:
+        for target, value in [(index, Value(index)) for index in self.loop.fixed if index in self.made] + late:
             place = Source("value", target, "matrix" if len(self.shape(target)) == 2 else "column")
             self.schedule.written.add(place)
-            if isinstance(value, Value) and value.index in self.made and self.made[value.index].op.name == "matmul" and target == value.index:
-                if self.key[target] <= self.last_read or (self.key[target][0], -1, 0) <= self.last_read:
-                    raise Unsupported("a state is read after its successor is there")
+            if isinstance(value, Value) and target == value.index and self.made[target].op.name == "matmul":
                 continue
-            index = target if isinstance(value, Constant) else value.index
+            index = value.index if isinstance(value, Value) else target
             for start, width in self.segments(index):
-                operand = Number(float(value.value)) if isinstance(value, Constant) else self.resolved(index, start, width)
-                store = Store(operand, Memory(place, start), True, width, width > 1 and self.narrow(operand))
-                key = self.key.get(operand) if isinstance(operand, Segment) else None
-                if key is not None and key >= self.last_read and key[2] == width:
-                    self.schedule.loops[key].append(store)
-                else:
-                    stores.append(store)
-        if stores:
-            p = max(self.schedule.passes - 1, 0)
-            for store in stores:
-                self.schedule.loops[p, 1 << 20, store.width].append(store)
+                operand = self.resolved(index, start, width) if isinstance(value, Value) else self.operand(value, start, width, len(self.shape(target)))[0]
+                stores.append(Store(operand, Memory(place, start), True, width, width > 1 and self.narrow(operand)))
+        last = max(self.schedule.passes - 1, 0), 1 << 20
+        for store in stores:
+            self._reads(store.operand, (*last, store.width))
+        for store in stores:
+            key = self.key.get(store.operand) if isinstance(store.operand, Segment) else None
+            if key is None or key < self.last_read or key[2] != store.width:
+                key = (*last, store.width)
+            self.schedule.loops[key].append(store)
+        if any((self.key[index][0], -1, 0) <= self.last_read for index in self.loop.fixed if index in self.key):
+            raise Unsupported("a state is read after its successor is there")
 
     def _spill(self) -> None:
         """Values that other loops read than the one that makes them go through memory; numbers of a row stay, within a pass."""
