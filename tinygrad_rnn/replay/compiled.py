@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +19,7 @@ import numpy as np
 from .emitting import emitted, supported
 from .kernels import Lanes, Product, lanes
 from .lowering import Lowering, Schedule, Source, Unsupported
-from .machine import Machine, machine
+from .machine import SETTING, Machine, machine, share, wanted
 from .program import Constant, Outer, Value
 
 if TYPE_CHECKING:
@@ -34,9 +32,6 @@ SHARED = 1 << 25
 """Work in one call from which on threads share it, in shards of at least ``SHARD`` rows."""
 
 SHARD = 8
-
-SETTING = "TINYGRAD_RNN_COMPILE"
-"""The environment variable that says ``never`` or ``always``, in place of by size."""
 
 
 class Function(NamedTuple):
@@ -64,8 +59,8 @@ class Compiled:
 
     def why_not(self, steps: int) -> str:
         """Why so many steps do not run as machine code; empty if they do."""
-        setting = os.environ.get(SETTING, "")
-        if setting == "never":
+        setting = wanted()
+        if not setting:
             return f"{SETTING} is never"
         if setting != "always" and steps * self.work < WORTH:
             return "too little work to pay for it"
@@ -137,18 +132,12 @@ class Compiled:
             table[k], array = bound[:3], bound[3]
             held.append(array)
         rows = function.schedule.rows
-        shards = min(threads(), rows // SHARD) if steps * self.work >= SHARED else 1
-        bounds = [rows * k // max(shards, 1) for k in range(max(shards, 1) + 1)]
-        scratch = [aligned(function.scratch * (b - a)) for a, b in zip(bounds, bounds[1:], strict=False)]
         address = table.ctypes.data
 
-        def shard(k: int) -> None:
-            function.call(address, steps, bounds[k], bounds[k + 1] - bounds[k], scratch[k].ctypes.data)
+        def shard(first: int, last: int) -> None:
+            function.call(address, steps, first, last - first, aligned(function.scratch * (last - first)).ctypes.data)
 
-        others = [_submit(shard, k) for k in range(1, len(scratch))]
-        shard(0)
-        for other in others:
-            other.result()
+        share(shard, rows, SHARD if steps * self.work >= SHARED else rows)
         return True
 
 
@@ -231,25 +220,3 @@ def _bound(array: np.ndarray, mode: str, time: bool, steps: int, reverse: bool, 
     row = array.strides[-2] if mode == "matrix" else array.strides[-1] if mode == "column" else 0
     start = array.__array_interface__["data"][0]
     return (start + (steps - 1) * step, -step, row, array) if reverse else (start, step, row, array)
-
-
-def threads() -> int:
-    """How many threads share a call: ``OMP_NUM_THREADS``, else the processors that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked):
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_WORKERS: list[ThreadPoolExecutor] = []
-
-
-def _submit(function: Callable[..., None], *given: Any) -> Future[None]:
-    if not _WORKERS:
-        _WORKERS.append(ThreadPoolExecutor(max(threads() - 1, 1), "tinygrad_rnn"))
-    return _WORKERS[0].submit(function, *given)
-
-
-if hasattr(os, "register_at_fork"):
-    # A child has none of its parent's threads.
-    os.register_at_fork(after_in_child=_WORKERS.clear)

@@ -9,9 +9,13 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..files import atomic_write
+
+SETTING = "TINYGRAD_RNN_COMPILE"
+"""The environment variable that says ``never`` or ``always``, in place of by size."""
 
 KEPT = 256
 """Compiled functions kept on the disk; the oldest go first."""
@@ -116,3 +120,39 @@ def _write(name: str, code: bytes) -> None:
     files = sorted(os.scandir(folder()), key=lambda entry: entry.stat().st_mtime)
     for entry in files[:-KEPT]:
         os.remove(entry.path)
+
+
+def wanted() -> str:
+    """Whether machine code is wanted: ``always``, ``by size``, or not, which is empty."""
+    setting = os.environ.get(SETTING, "")
+    return "" if setting == "never" else "always" if setting == "always" else "by size"
+
+
+def threads() -> int:
+    """How many threads share a call: ``OMP_NUM_THREADS``, else the processors that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_WORKERS: list[ThreadPoolExecutor] = []
+
+
+def share(function: Callable[[int, int], None], rows: int, least: int) -> None:
+    """Call a function with ranges of rows, one in each thread, of ``least`` rows or more."""
+    shards = max(min(threads(), rows // max(least, 1)), 1)
+    bounds = [rows * k // shards for k in range(shards + 1)]
+    if shards > 1 and not _WORKERS:
+        _WORKERS.append(ThreadPoolExecutor(threads() - 1, "tinygrad_rnn"))
+    others = [_WORKERS[0].submit(function, *bounds[k : k + 2]) for k in range(1, shards)]
+    try:
+        function(0, bounds[1])
+    finally:
+        for other in others:
+            other.result()
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_WORKERS.clear)

@@ -18,6 +18,7 @@ from ..errors import TapeError
 from ..ops.indexing import add_at
 from ..ops.shaping import stack
 from .batching import batched, behind, elementwise, is_view, static, view_of
+from .gemm import dot
 from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, needed_for, operands, run_batched, run_once, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
 
@@ -250,8 +251,10 @@ class Backward:
         if op.name == "matmul" and all(len(program.shape(a.index)) == 2 for a in arguments):
 
             def product(x: np.ndarray, g: np.ndarray, steps: int, flipped: bool) -> np.ndarray:
-                rows, columns = x.transpose(1, 0, 2).reshape(x.shape[1], steps * x.shape[2]), g.reshape(steps * g.shape[1], g.shape[2])
-                return np.asarray(columns.T.dot(rows.T).T if flipped else rows.dot(columns))
+                columns = g.reshape(steps * g.shape[1], g.shape[2])
+                # Of a transposed stack this is its own memory again: x[t].T for all t are the rows of the stack, transposed.
+                rows = x.transpose(0, 2, 1).reshape(steps * x.shape[2], x.shape[1]).T
+                return dot(columns.T, rows.T).T if flipped else dot(rows, columns)
 
             return product
         if op.name == "scatter" and len(program.shape(result)):

@@ -1,0 +1,204 @@
+"""Large matrix products in machine code, for what an unroll does for all steps at once: blocks that stay in the caches (Goto and van de Geijn 2008)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import numpy as np
+
+from .kernels import ATTRIBUTES, Lanes, Writer, lanes
+from .machine import Machine, machine, share, wanted
+
+WORTH = 1 << 21
+"""Products of fewer multiplications go to NumPy."""
+
+SHARED = 1 << 24
+"""From here on threads share the rows."""
+
+DEPTH, HEIGHT = 256, 192
+"""Elements of the inner axis, and rows, in a block."""
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a @ b`` of two matrices in any layout, C-contiguous."""
+    (m, k), n = a.shape, b.shape[1]
+    if m * n * k < WORTH or a.dtype != b.dtype or a.dtype.char not in "fd" or not wanted():
+        return np.asarray(a.dot(b))
+    call = _function(a.itemsize)
+    if call is None:
+        return np.asarray(a.dot(b))
+    out = np.empty((m, n), a.dtype)
+    item, column = a.itemsize, machine_width(a.itemsize)
+    columns = -(-n // column) * column
+
+    def rows(first: int, last: int) -> None:
+        panels, blocks = np.empty(DEPTH * columns + 16, a.dtype), np.empty(DEPTH * (HEIGHT + 8) + 16, a.dtype)
+        start = (a.ctypes.data + first * a.strides[0], *a.strides, b.ctypes.data, *b.strides, out.ctypes.data + first * n * item, n * item, last - first, n, k)
+        call(*start, -(-panels.ctypes.data // 64) * 64, -(-blocks.ctypes.data // 64) * 64)
+
+    share(rows, m, 48 if m * n * k >= SHARED else m)
+    return out
+
+
+def machine_width(size: int) -> int:
+    """Columns of a panel."""
+    host = machine()
+    assert host is not None
+    return host.vectors * host.vector // size
+
+
+@functools.cache
+def _function(size: int) -> Any:
+    """The machine code for floats of 4 or 8 bytes, or None."""
+    host = machine()
+    if host is None:
+        return None
+    try:
+        address, owner = host.function(source(host, lanes(host, size)))
+    except Exception:  # NumPy can do it as well
+        return None
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 13)(address)
+    call.owner = owner  # type: ignore[attr-defined]
+    return call
+
+
+def source(host: Machine, v: Lanes) -> str:
+    """The function ``run(a, bytes a row, bytes a column, b, likewise, c, bytes a row, rows, columns, inner, panels, blocks)``."""
+    width, height = host.vectors * v.count, host.rows
+    names = "a as ak b bs bk c cs m n k panels blocks".split()
+    pointers = {"a", "b", "c", "panels", "blocks"}
+    parameters = ", ".join(("ptr %" if name in pointers else "i64 %") + name for name in names)
+    out = Writer(f"define void @run({parameters}) #0")
+    panels = out.let(f"udiv i64 {out.let(f'add i64 %n, {width - 1}')}, {width}")
+    with out.loop("%m") as r, out.loop("%n") as c:
+        row = out.at("%c", out.let(f"mul i64 {r}, %cs"))
+        out.do(f"store {v.name} {v.number(0.0)}, ptr {out.let(f'getelementptr {v.name}, ptr {row}, i64 {c}')}")
+    with out.loop("%k", step=DEPTH) as first:
+        depth = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %k, {first}')}, i64 {DEPTH})")
+        panel_bytes = out.let(f"mul i64 {depth}, {width * v.size}")
+        with out.loop(panels) as p:
+            column = out.let(f"mul i64 {p}, {width}")
+            count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %n, {column}')}, i64 {width})")
+            start = out.at("%b", out.let(f"mul i64 {first}, %bs"), out.let(f"mul i64 {column}, %bk"))
+            out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 {depth}, i64 {count}, i64 {width}, ptr {out.at('%panels', out.let(f'mul i64 {p}, {panel_bytes}'))})")
+        with out.loop("%m", step=HEIGHT) as top:
+            rows = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %m, {top}')}, i64 {HEIGHT})")
+            blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
+            block_bytes = out.let(f"mul i64 {depth}, {height * v.size}")
+            # Rows that lie along the inner axis are read where they are.
+            inward = out.let(f"icmp eq i64 %ak, {v.size}")
+            direct = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {top}, %as"))
+            number = out.count
+            out.do(f"br i1 {inward}, label %ready{number}, label %scattered{number}")
+            out.enter(f"scattered{number}")
+            with out.loop(blocks) as q:
+                row = out.let(f"mul i64 {q}, {height}")
+                count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
+                start = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %as"))
+                out.do(f"call void @pack(ptr {start}, i64 %ak, i64 %as, i64 {depth}, i64 {count}, i64 {height}, ptr {out.at('%blocks', out.let(f'mul i64 {q}, {block_bytes}'))})")
+            out.do(f"br label %ready{number}")
+            out.enter(f"ready{number}")
+            left = out.let(f"select i1 {inward}, ptr {direct}, ptr %blocks")
+            left_block = out.let(f"select i1 {inward}, i64 {out.let(f'mul i64 %as, {height}')}, i64 {block_bytes}")
+            left_row, left_step = out.let(f"select i1 {inward}, i64 %as, i64 {v.size}"), out.let(f"select i1 {inward}, i64 {v.size}, i64 {height * v.size}")
+            with out.loop(panels) as p:
+                column = out.let(f"mul i64 {p}, {width}")
+                count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %n, {column}')}, i64 {width})")
+                panel = out.at("%panels", out.let(f"mul i64 {p}, {panel_bytes}"))
+                with out.loop(blocks) as q:
+                    row = out.let(f"mul i64 {q}, {height}")
+                    here = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
+                    target = out.at("%c", out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %cs"), out.let(f"mul i64 {column}, {v.size}"))
+                    block = out.at(left, out.let(f"mul i64 {q}, {left_block}"))
+                    whole = out.let(f"icmp eq i64 {count}, {width}")
+                    which = out.let(f"select i1 {whole}, i64 {here}, i64 {out.let(f'add i64 {here}, {height}')}")
+                    given = f"(ptr {block}, i64 {left_row}, i64 {left_step}, ptr {panel}, ptr {target}, i64 %cs, i64 {depth}, i64 {count})"
+                    out.choose(which, [f"call void @tile{n}_{'part' if part else 'whole'}{given}" for part in (False, True) for n in range(1, height + 1)])
+    tiles = [_tile(n, part, host, v) for part in (False, True) for n in range(1, height + 1)]
+    integers = f"<{v.count} x i64>"
+    declared = [
+        "declare i64 @llvm.umin.i64(i64, i64)",
+        f"declare {v.vector} @llvm.fmuladd.{v.suffix}({v.vector}, {v.vector}, {v.vector})",
+        f"declare void @llvm.masked.store.{v.suffix}.p0({v.vector}, ptr, i32, {v.bools})",
+        f"declare {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr, i32, {v.bools}, {v.vector})",
+        f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(v.count))}>",
+        f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}",
+    ]
+    return "\n".join([*declared, _packing(v), *tiles, out.text()])
+
+
+def _packing(v: Lanes) -> str:
+    """``void @pack(from, bytes an inner step, bytes a lane, inner, lanes, width, to)``: inner rows of ``width``, zeros behind the lanes."""
+    out = Writer("define internal void @pack(ptr %x, i64 %xs, i64 %xl, i64 %inner, i64 %lanes, i64 %width, ptr %y) noinline #0")
+    near = out.let(f"icmp eq i64 %xl, {v.size}")
+    full = out.let(f"icmp eq i64 {out.let(f'urem i64 %lanes, {v.count}')}, 0")
+    both = out.let(f"and i1 {near}, {full}")
+    kind = out.let(f"add i2 {out.let(f'zext i1 {near} to i2')}, {out.let(f'zext i1 {both} to i2')}")
+    out.do(f"switch i2 {kind}, label %columns [ i2 1, label %rows i2 2, label %vectors ]")
+    out.enter("vectors")
+    with out.loop("%inner") as k:
+        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
+        with out.loop("%lanes", step=v.count) as lane:
+            value = out.load(out.let(f"getelementptr {v.name}, ptr {source}, i64 {lane}"), v, v.count)
+            out.store(value, out.let(f"getelementptr {v.name}, ptr {target}, i64 {lane}"), v, v.count)
+    out.do("br label %rest")
+    # The source is read along its lines, whichever way they run.
+    out.enter("rows")
+    with out.loop("%inner") as k:
+        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
+        with out.loop("%lanes") as lane:
+            value = out.let(f"load {v.name}, ptr {out.let(f'getelementptr {v.name}, ptr {source}, i64 {lane}')}, align {v.size}")
+            out.do(f"store {v.name} {value}, ptr {out.let(f'getelementptr {v.name}, ptr {target}, i64 {lane}')}, align {v.size}")
+    out.do("br label %rest")
+    out.enter("columns")
+    with out.loop("%lanes") as lane:
+        source, target = out.at("%x", out.let(f"mul i64 {lane}, %xl")), out.let(f"getelementptr {v.name}, ptr %y, i64 {lane}")
+        with out.loop("%inner") as k:
+            value = out.let(f"load {v.name}, ptr {out.at(source, out.let(f'mul i64 {k}, %xs'))}, align {v.size}")
+            place = out.let(f"getelementptr {v.name}, ptr {target}, i64 {out.let(f'mul i64 {k}, %width')}")
+            out.do(f"store {v.name} {value}, ptr {place}, align {v.size}")
+    out.do("br label %rest")
+    out.enter("rest")
+    out.do(f"br i1 {out.let('icmp ult i64 %lanes, %width')}, label %fill, label %end")
+    out.enter("fill")
+    with out.loop("%inner") as k:
+        target = out.let(f"getelementptr {v.name}, ptr %y, i64 {out.let(f'mul i64 {k}, %width')}")
+        with out.loop("%width", start="%lanes") as lane:
+            out.do(f"store {v.name} {v.number(0.0)}, ptr {out.let(f'getelementptr {v.name}, ptr {target}, i64 {lane}')}, align {v.size}")
+    out.do("br label %end")
+    out.enter("end")
+    return out.text()
+
+
+def _tile(rows: int, part: bool, host: Machine, v: Lanes) -> str:
+    """Some rows of a block with one panel, added to the result; of a panel in part the first ``n`` columns are."""
+    V, width = v.vector, host.vectors
+    cells = [(r, c) for r in range(rows) for c in range(width)]
+    out = Writer(f"define internal void @tile{rows}_{'part' if part else 'whole'}(ptr %a, i64 %as, i64 %ak, ptr %b, ptr %c, i64 %cs, i64 %k, i64 %n) noinline #0")
+    lefts = [out.at("%a", out.let(f"mul i64 %as, {r}")) for r in range(rows)]
+    with out.loop("%k", carried=[(V, "zeroinitializer") for _ in cells]) as k:
+        sums = out.carried
+        panel = out.at("%b", out.let(f"mul i64 {k}, {width * v.count * v.size}"))
+        step = out.let(f"mul i64 {k}, %ak")
+        right = [out.load(out.at(panel, c * v.count * v.size), v, v.count) for c in range(width)]
+        left = [out.splat(out.let(f"load {v.name}, ptr {out.at(a, step)}, align {v.size}"), v) for a in lefts]
+        out.carried = [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
+        sums = out.carried
+    masks = []
+    if part:
+        first = out.let(f"load <{v.count} x i64>, ptr @lanes")
+        for c in range(width):
+            limit = out.let(f"insertelement <{v.count} x i64> poison, i64 {out.let(f'sub i64 %n, {c * v.count}')}, i32 0")
+            limits = out.let(f"shufflevector <{v.count} x i64> {limit}, <{v.count} x i64> poison, <{v.count} x i32> zeroinitializer")
+            masks.append(out.let(f"icmp slt <{v.count} x i64> {first}, {limits}"))
+    for (r, c), s in zip(cells, sums, strict=True):
+        place = out.at(out.at("%c", out.let(f"mul i64 %cs, {r}")), c * v.count * v.size)
+        if part:
+            before = out.let(f"call {V} @llvm.masked.load.{v.suffix}.p0(ptr {place}, i32 {v.size}, {v.bools} {masks[c]}, {V} zeroinitializer)")
+            total = out.let(f"fadd {V} {before}, {s}")
+            out.do(f"call void @llvm.masked.store.{v.suffix}.p0({V} {total}, ptr {place}, i32 {v.size}, {v.bools} {masks[c]})")
+        else:
+            out.store(out.let(f"fadd {V} {out.load(place, v, v.count)}, {s}"), place, v, v.count)
+    return out.text()
