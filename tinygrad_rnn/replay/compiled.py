@@ -135,7 +135,8 @@ class Compiled:
         address = table.ctypes.data
 
         def shard(first: int, last: int) -> None:
-            function.call(address, steps, first, last - first, aligned(function.scratch * (last - first)).ctypes.data)
+            memory = aligned(function.scratch * (last - first))
+            function.call(address, steps, first, last - first, memory.ctypes.data)
 
         share(shard, rows, SHARD if steps * self.work >= SHARED else rows)
         return True
