@@ -19,7 +19,7 @@ import numpy as np
 from .emitting import emitted, supported
 from .kernels import Lanes, Product, lanes
 from .lowering import Lowering, Schedule, Source, Unsupported
-from .machine import SETTING, Machine, machine, share, wanted
+from .machine import SETTING, Machine, machine, scratch, share, wanted
 from .program import Constant, Outer, Value
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class Compiled:
         address = table.ctypes.data
 
         def shard(first: int, last: int) -> None:
-            memory = aligned(function.scratch * (last - first))
-            function.call(address, steps, first, last - first, memory.ctypes.data)
+            function.call(address, steps, first, last - first, scratch(function.scratch * (last - first)))
 
         share(shard, rows, SHARD if steps * self.work >= SHARED else rows)
         return True

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .kernels import ATTRIBUTES, Lanes, Writer, lanes
-from .machine import Machine, machine, share, wanted
+from .machine import Machine, machine, scratch, share, wanted
 
 WORTH = 1 << 21
 """Products of fewer multiplications go to NumPy."""
@@ -34,9 +34,10 @@ def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     columns = -(-n // column) * column
 
     def rows(first: int, last: int) -> None:
-        panels, blocks = np.empty(DEPTH * columns + 16, a.dtype), np.empty(DEPTH * (HEIGHT + 8) + 16, a.dtype)
+        panels = scratch(DEPTH * (columns + HEIGHT + 1) * item)
+        blocks = panels + DEPTH * columns * item
         start = (a.ctypes.data + first * a.strides[0], *a.strides, b.ctypes.data, *b.strides, out.ctypes.data + first * n * item, n * item, last - first, n, k)
-        call(*start, -(-panels.ctypes.data // 64) * 64, -(-blocks.ctypes.data // 64) * 64)
+        call(*start, panels, blocks)
 
     share(rows, m, 48 if m * n * k >= SHARED else m)
     return out
@@ -123,7 +124,7 @@ def source(host: Machine, v: Lanes) -> str:
         f"declare {v.vector} @llvm.fmuladd.{v.suffix}({v.vector}, {v.vector}, {v.vector})",
         f"declare void @llvm.masked.store.{v.suffix}.p0({v.vector}, ptr, i32, {v.bools})",
         f"declare {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr, i32, {v.bools}, {v.vector})",
-        f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(v.count))}>",
+        f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(v.count))}>, align 64",
         f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}",
     ]
     return "\n".join([*declared, _packing(v), *tiles, out.text()])
@@ -133,10 +134,11 @@ def _packing(v: Lanes) -> str:
     """``void @pack(from, bytes an inner step, bytes a lane, inner, lanes, width, to)``: inner rows of ``width``, zeros behind the lanes."""
     out = Writer("define internal void @pack(ptr %x, i64 %xs, i64 %xl, i64 %inner, i64 %lanes, i64 %width, ptr %y) noinline #0")
     near = out.let(f"icmp eq i64 %xl, {v.size}")
-    full = out.let(f"icmp eq i64 {out.let(f'urem i64 %lanes, {v.count}')}, 0")
-    both = out.let(f"and i1 {near}, {full}")
-    kind = out.let(f"add i2 {out.let(f'zext i1 {near} to i2')}, {out.let(f'zext i1 {both} to i2')}")
-    out.do(f"switch i2 {kind}, label %columns [ i2 1, label %rows i2 2, label %vectors ]")
+    whole = out.let(f"icmp eq i64 {out.let(f'urem i64 %lanes, {v.count}')}, 0")
+    narrow = out.let(f"icmp ule i64 %width, {v.count}")
+    kind = out.let(f"select i1 {narrow}, i32 3, i32 {out.let(f'select i1 {whole}, i32 2, i32 1')}")
+    kind = out.let(f"select i1 {near}, i32 {kind}, i32 0")
+    out.do(f"switch i32 {kind}, label %columns [ i32 1, label %rows i32 2, label %vectors i32 3, label %narrow ]")
     out.enter("vectors")
     with out.loop("%inner") as k:
         source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
@@ -144,6 +146,13 @@ def _packing(v: Lanes) -> str:
             value = out.load(out.let(f"getelementptr {v.name}, ptr {source}, i64 {lane}"), v, v.count)
             out.store(value, out.let(f"getelementptr {v.name}, ptr {target}, i64 {lane}"), v, v.count)
     out.do("br label %rest")
+    out.enter("narrow")
+    kept = _first_lanes(out, "%lanes", v)
+    with out.loop("%inner") as k:
+        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
+        # What it writes too far, the next row or block writes over.
+        out.store(out.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {source}, i32 {v.size}, {v.bools} {kept}, {v.vector} zeroinitializer)"), target, v, v.count)
+    out.do("br label %end")
     # The source is read along its lines, whichever way they run.
     out.enter("rows")
     with out.loop("%inner") as k:
@@ -172,6 +181,15 @@ def _packing(v: Lanes) -> str:
     return out.text()
 
 
+def _first_lanes(out: Writer, count: str, v: Lanes) -> str:
+    """A mask of the first lanes, of a number that is not known beforehand."""
+    integers = f"<{v.count} x i64>"
+    limit = out.let(f"insertelement {integers} poison, i64 {count}, i32 0")
+    limits = out.let(f"shufflevector {integers} {limit}, {integers} poison, <{v.count} x i32> zeroinitializer")
+    lane = out.let(f"load {integers}, ptr @lanes, align 64")
+    return out.let(f"icmp slt {integers} {lane}, {limits}")
+
+
 def _tile(rows: int, part: bool, host: Machine, v: Lanes) -> str:
     """Some rows of a block with one panel, added to the result; of a panel in part the first ``n`` columns are."""
     V, width = v.vector, host.vectors
@@ -186,13 +204,7 @@ def _tile(rows: int, part: bool, host: Machine, v: Lanes) -> str:
         left = [out.splat(out.let(f"load {v.name}, ptr {out.at(a, step)}, align {v.size}"), v) for a in lefts]
         out.carried = [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
         sums = out.carried
-    masks = []
-    if part:
-        first = out.let(f"load <{v.count} x i64>, ptr @lanes")
-        for c in range(width):
-            limit = out.let(f"insertelement <{v.count} x i64> poison, i64 {out.let(f'sub i64 %n, {c * v.count}')}, i32 0")
-            limits = out.let(f"shufflevector <{v.count} x i64> {limit}, <{v.count} x i64> poison, <{v.count} x i32> zeroinitializer")
-            masks.append(out.let(f"icmp slt <{v.count} x i64> {first}, {limits}"))
+    masks = [_first_lanes(out, out.let(f"sub i64 %n, {c * v.count}"), v) for c in range(width)] if part else []
     for (r, c), s in zip(cells, sums, strict=True):
         place = out.at(out.at("%c", out.let(f"mul i64 %cs, {r}")), c * v.count * v.size)
         if part:

@@ -8,9 +8,12 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
 
 from ..files import atomic_write
 
@@ -151,6 +154,17 @@ def share(function: Callable[[int, int], None], rows: int, least: int) -> None:
     finally:
         for other in others:
             other.result()
+
+
+_OWN = threading.local()
+
+
+def scratch(size: int) -> int:
+    """The address of bytes of this thread's own, at a multiple of 64; the next call may give the same."""
+    memory = getattr(_OWN, "memory", None)
+    if memory is None or len(memory) < size + 64:
+        memory = _OWN.memory = np.empty(size + 64, np.uint8)
+    return -(-int(memory.ctypes.data) // 64) * 64
 
 
 if hasattr(os, "register_at_fork"):
