@@ -18,9 +18,10 @@ import numpy as np
 
 from .emitting import emitted, supported
 from .kernels import Lanes, Product, lanes
-from .lowering import Lowering, Schedule, Source, Unsupported
+from .lowering import Lowering
 from .machine import SETTING, Machine, machine, scratch, share, wanted
 from .program import Constant, Outer, Value
+from .schedule import Schedule, Source, Unsupported
 
 if TYPE_CHECKING:
     from .plan import Loop
@@ -52,23 +53,22 @@ class Compiled:
         self.loop, self.copies = loop, (first, last)
         self.work = sum(_work(loop, k) for k in range(len(loop.instructions)))
         self.function: Function | None = None
-        self.reason: str | None = None
-        """Why there is no machine code; None where nobody asked for it yet, or where there is some."""
+        self.reason = ""
+        """Why there is no machine code; empty where nobody asked for it yet, or where there is some."""
         self._lock = threading.Lock()
         self._checked = False
 
     def why_not(self, steps: int) -> str:
         """Why so many steps do not run as machine code; empty if they do."""
         setting = wanted()
+        if setting != "always" and steps * self.work < WORTH:
+            return "too little work to compile"
         if not setting:
             return f"{SETTING} is never"
-        if setting != "always" and steps * self.work < WORTH:
-            return "too little work to pay for it"
-        if self.function is None and self.reason is None:
-            with self._lock:
-                if self.function is None and self.reason is None:
-                    self._make()
-        return self.reason or ""
+        with self._lock:
+            if self.function is None and not self.reason:
+                self._make()
+        return self.reason
 
     def _make(self) -> None:
         host = machine()
@@ -94,7 +94,9 @@ class Compiled:
             self.function, self.reason = None, f"{type(error).__name__}: {error}"
             return False
 
-    def _check(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], otherwise: Callable[[int, dict[int, np.ndarray]], None]) -> None:
+    def _check(
+        self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], otherwise: Callable[[int, dict[int, np.ndarray]], None]
+    ) -> None:
         """Compare a few steps with those of NumPy, once: machine code that differs is not used."""
         assert self.function is not None
         part = slice(-steps, None) if reverse else slice(steps)

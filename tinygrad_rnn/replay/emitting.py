@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .kernels import ATTRIBUTES, Lanes, Writer, elementary, lanes, mask, product
-from .lowering import Compute, Item, Key, Memory, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
+from .kernels import ATTRIBUTES, Writer, elementary, lanes, mask, product
+from .schedule import Compute, Item, Key, Memory, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
 from .machine import Machine
 
 Emit = Callable[["Body", list[str]], str]

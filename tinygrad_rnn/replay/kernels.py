@@ -15,7 +15,7 @@ class Lanes(NamedTuple):
     """A vector of ``count`` elements of the dtype ``name`` (``float`` or ``double``)."""
 
     name: str
-    count: int
+    count: int  # type: ignore[assignment]
 
     @property
     def vector(self) -> str:

@@ -7,134 +7,22 @@ are independent of each other: what mixes them is not lowered.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batching import static
+from .batching import basic, static
 from .kernels import Product
 from .program import Constant, Instruction, Outer, Value
+from .schedule import Compute, Item, Key, Memory, Multiply, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
 
 if TYPE_CHECKING:
     from .plan import Loop
 
 SEGMENTS = 64
 """More pieces of one value than this are not worth a loop each."""
-
-
-class Unsupported(Exception):
-    """Why a loop is not compiled."""
-
-
-class Source(NamedTuple):
-    """An array that the caller binds: a value by its number, an outer tensor, or an array among the constants.
-
-    ``mode`` says how it is read: a ``matrix`` of rows, one ``row`` for all, a ``column`` of one number a row, or one ``number``.
-    """
-
-    kind: str
-    index: int
-    mode: str
-
-
-class Memory(NamedTuple):
-    """Elements from a column on: of a source, or of a place in a row's scratch memory."""
-
-    place: Source | int
-    start: int
-
-
-class Segment(NamedTuple):
-    """Columns of a value that an instruction of the schedule makes."""
-
-    value: int
-    start: int
-
-
-class Reduced(NamedTuple):
-    """One number a row, made of a whole row."""
-
-    value: int
-
-
-class Number(NamedTuple):
-    value: float
-
-
-Operand = Memory | Segment | Reduced | Number
-Key = tuple[int, int, int]
-"""Which loop: the pass, the level in it, and the width."""
-
-
-@dataclass
-class Compute:
-    """An elementwise operation on segments; ``floating`` says whether its result is a float or a bool."""
-
-    op: str
-    operands: list[Operand]
-    result: Segment
-    floating: bool
-    width: int
-    broadcast: list[bool]
-    """Which operands are one number a row, for a result of more."""
-    floats: list[bool]
-    """Which operands are floats; the others are bools."""
-
-
-@dataclass
-class Reduce:
-    """A part of a reduction of each row: ``add``, ``maximum`` or ``minimum``, divided by ``count`` in the end."""
-
-    op: str
-    operand: Operand
-    result: Reduced
-    width: int
-    count: int
-    broadcast: bool = False
-
-
-@dataclass
-class Store:
-    operand: Operand
-    target: Memory
-    floating: bool
-    width: int
-    broadcast: bool = False
-
-
-@dataclass
-class Multiply:
-    """A matrix product, before the pass of its number; ``right`` is packed by the caller."""
-
-    shape: Product
-    left: Memory
-    right: Source
-    target: Memory
-
-
-Item = Compute | Reduce | Store
-
-
-@dataclass
-class Schedule:
-    """What runs at each step: before each pass its products, then for each row the pass's loops."""
-
-    size: int = 4
-    rows: int = 0
-    products: dict[int, list[Multiply]] = field(default_factory=lambda: defaultdict(list))
-    loops: dict[Key, list[Item]] = field(default_factory=lambda: defaultdict(list))
-    scratch: list[tuple[int, bool]] = field(default_factory=list)
-    """Width of each place in a row's scratch memory, and whether floats are in it."""
-    written: set[Source] = field(default_factory=set)
-    constants: list[Any] = field(default_factory=list)
-
-    @property
-    def passes(self) -> int:
-        return max([*self.products, *(key[0] for key in self.loops)], default=-1) + 1
-
 
 _RENAMED = {"getitem", "reshape", "transpose", "copy", "positive"}
 _REDUCTIONS = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
@@ -217,7 +105,7 @@ class Lowering:
         def view(a: np.ndarray) -> np.ndarray:
             if name == "getitem":
                 index = static(instruction, "index")
-                if isinstance(index, Value | Outer | np.ndarray) or type(index) is tuple and any(isinstance(p, Value | Outer | np.ndarray) for p in index):
+                if not basic(index):
                     raise Unsupported("an index that is an array")
                 return np.asarray(a[index])
             return a.reshape(self.shape(instruction.result)) if name == "reshape" else a.transpose(static(instruction, "axes"))
@@ -254,7 +142,8 @@ class Lowering:
             for k in range(len(self.instructions)):
                 for instruction in (self.instructions[k], self.instructions[-1 - k]):
                     self._cut(instruction)
-            for a, b in [*[(t, s.index) for t, s in [*self.first, *self.last] if t in self.loop.fixed and isinstance(s, Value) and self._tracked(s)], *zip(carried, carried[1:], strict=False)]:
+            copied = [(t, s.index) for t, s in [*self.first, *self.last] if t in self.loop.fixed and isinstance(s, Value) and self._tracked(s)]
+            for a, b in [*copied, *itertools.pairwise(carried)]:
                 if max(a, b) < len(self.program.arrays) and self.width(a) == self.width(b):
                     self._share(a, b, 0)
         if any(len(b) > SEGMENTS for b in self.bounds.values()):
@@ -284,10 +173,7 @@ class Lowering:
                 self._bound(index)
         elif instruction.op.name == "broadcast_to":
             self._bound(index)
-        elif instruction.op.name in _REDUCTIONS:
-            if self._tracked(instruction.arguments[0]):
-                self._bound(instruction.arguments[0].index)
-        elif instruction.op.name == "matmul":
+        elif instruction.op.name in _REDUCTIONS or instruction.op.name == "matmul":
             if self._tracked(instruction.arguments[0]):
                 self._bound(instruction.arguments[0].index)
         else:
@@ -299,7 +185,7 @@ class Lowering:
     def segments(self, index: int) -> list[tuple[int, int]]:
         """First column and width of each segment."""
         cuts = sorted(self.bounds.get(index, {0, self.width(index)}))
-        return [(a, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [(a, b - a) for a, b in itertools.pairwise(cuts)]
 
     # Operands ------------------------------------------------------------
 
@@ -505,7 +391,8 @@ class Lowering:
         return key
 
     def _reads(self, operand: Operand, key: Key) -> None:
-        if isinstance(operand, Memory) and isinstance(operand.place, Source) and operand.place.kind == "value" and operand.place.index in self.loop.fixed and operand.place.index not in self.made:
+        place = operand.place if isinstance(operand, Memory) else None
+        if isinstance(place, Source) and place.kind == "value" and place.index in self.loop.fixed and place.index not in self.made:
             self.last_read = max(self.last_read, key)
 
     def _copy(self, target: int, source: Any, renamed: dict[int, Any]) -> None:

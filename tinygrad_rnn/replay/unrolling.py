@@ -73,6 +73,9 @@ def unroll(
 def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths: Any = None, reverse: bool = False) -> Explanation:
     """How :func:`unroll` would run a step: what is hoisted, replayed and deferred, and where each value lives; or why not.
 
+    Says also whether the replayed steps run as machine code, for which llvmlite must be installed (``pip install 'tinygrad-rnn[fast]'``) and the
+    work be large enough; the environment variable ``TINYGRAD_RNN_COMPILE`` set to ``never`` switches it off.
+
     ``tinygrad_rnn.unroll.explain`` is this function. It runs two steps and no more.
 
     >>> import tinygrad_rnn as tg
@@ -80,7 +83,7 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
     >>> print(tg.unroll.explain(lambda x, h: (None, x + h @ W), tg.zeros(4, 1, 1), tg.zeros(1, 1)))
     replay: 28 floating-point operations, 16 bytes kept for the backward pass
     <BLANKLINE>
-    forward, replayed 4 times
+    forward, replayed 4 times in NumPy: too little work to compile
      #  op      operands  shape   lives in   operations
     %2  matmul  h, W      (1, 1)  buffer 0            8
     %3  add     x, %2     (1, 1)  all steps           4
@@ -89,7 +92,7 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
      #  op         operands  shape   lives in  operations
     d1  transpose  W         (1, 1)  an array           0
     <BLANKLINE>
-    backward, replayed 4 times
+    backward, replayed 4 times in NumPy: too little work to compile
      #  op      operands  shape   lives in  operations
     d2  matmul  d0, d1    (1, 1)  buffer 0           8
     <BLANKLINE>
