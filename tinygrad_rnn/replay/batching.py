@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.indexing import add_at, embedding
-from .gemm import dot
+from .compiled import dot
 from .program import Constant, Instruction, Outer, Program, Value
 
 Batched = Callable[..., np.ndarray]

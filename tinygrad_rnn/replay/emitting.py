@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .kernels import ATTRIBUTES, Writer, elementary, lanes, mask, product
-from .schedule import Compute, Item, Key, Memory, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
 from .machine import Machine
+from .schedule import Compute, Item, Key, Memory, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
 
 Emit = Callable[["Body", list[str]], str]
 

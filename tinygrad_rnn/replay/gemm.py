@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from .kernels import ATTRIBUTES, Lanes, Writer, lanes
-from .machine import Machine, machine, scratch, share, wanted
-
-WORTH = 1 << 21
-"""Products of fewer multiplications go to NumPy."""
+from .machine import Machine, machine, scratch, share
 
 SHARED = 1 << 24
 """From here on threads share the rows."""
@@ -21,14 +18,12 @@ DEPTH, HEIGHT = 256, 192
 """Elements of the inner axis, and rows, in a block."""
 
 
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``a @ b`` of two matrices in any layout, C-contiguous."""
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    """``a @ b`` of two matrices in any layout, C-contiguous; None where there is no machine code for it."""
     (m, k), n = a.shape, b.shape[1]
-    if m * n * k < WORTH or a.dtype != b.dtype or a.dtype.char not in "fd" or not wanted():
-        return np.asarray(a.dot(b))
-    call = _function(a.itemsize)
+    call = _function(a.itemsize) if a.dtype == b.dtype and a.dtype.char in "fd" and m * n * k else None
     if call is None:
-        return np.asarray(a.dot(b))
+        return None
     out = np.empty((m, n), a.dtype)
     item, column = a.itemsize, machine_width(a.itemsize)
     columns = -(-n // column) * column

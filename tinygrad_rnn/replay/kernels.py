@@ -130,10 +130,11 @@ class Product(NamedTuple):
     inner: int
     columns: int
 
-    def panels(self, machine: Machine, v: Lanes) -> list[tuple[int, int]]:
-        """Where each panel of the matrix begins, and its width; all have the width of the first but for the last."""
+    def layout(self, machine: Machine, v: Lanes) -> tuple[int, int, int, int]:
+        """The number and width of whole panels, the columns of the last one if it is not whole, and these with zeros up to whole vectors."""
         width = machine.vectors * v.count
-        return [(start, min(width, self.columns - start)) for start in range(0, self.columns, width)]
+        count, rest = divmod(self.columns, width)
+        return count, width, rest, -(-rest // v.count) * v.count
 
 
 def product(name: str, shape: Product, machine: Machine, v: Lanes) -> str:
@@ -141,11 +142,9 @@ def product(name: str, shape: Product, machine: Machine, v: Lanes) -> str:
 
     Panel by panel, and for each in blocks of rows that stay in registers; how rows are blocked changes no bit of the result.
     """
-    panels = shape.panels(machine, v)
-    width = machine.vectors * v.count
-    full = sum(w == width for _, w in panels)
+    full, width, rest, _ = shape.layout(machine, v)
     groups = [(0, full, width)] if full else []
-    groups += [(full * width, 1, panels[-1][1])] if panels[-1][1] != width else []
+    groups += [(full * width, 1, rest)] if rest else []
     out = Writer(f"define internal void @{name}(ptr %a, i64 %as, ptr %b, ptr %c, i64 %cs, i64 %rows) noinline #0")
     up = out.let(f"add i64 %rows, {machine.rows - 1}")
     blocks = out.let(f"udiv i64 {up}, {machine.rows}")

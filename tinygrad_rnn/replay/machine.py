@@ -17,9 +17,6 @@ import numpy as np
 
 from ..files import atomic_write
 
-SETTING = "TINYGRAD_RNN_COMPILE"
-"""The environment variable that says ``never`` or ``always``, in place of by size."""
-
 KEPT = 256
 """Compiled functions kept on the disk; the oldest go first."""
 
@@ -125,12 +122,6 @@ def _write(name: str, code: bytes) -> None:
         os.remove(entry.path)
 
 
-def wanted() -> str:
-    """Whether machine code is wanted: ``always``, ``by size``, or not, which is empty."""
-    setting = os.environ.get(SETTING, "")
-    return "" if setting == "never" else "always" if setting == "always" else "by size"
-
-
 def threads() -> int:
     """How many threads share a call: ``OMP_NUM_THREADS``, else the processors that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -148,23 +139,33 @@ def share(function: Callable[[int, int], None], rows: int, least: int) -> None:
     bounds = [rows * k // shards for k in range(shards + 1)]
     if shards > 1 and not _WORKERS:
         _WORKERS.append(ThreadPoolExecutor(threads() - 1, "tinygrad_rnn"))
-    others = [_WORKERS[0].submit(function, *bounds[k : k + 2]) for k in range(1, shards)]
-    try:
-        function(0, bounds[1])
-    finally:
-        for other in others:
-            other.result()
+    others = []
+    for k in range(1, shards):
+        try:
+            others.append(_WORKERS[0].submit(function, *bounds[k : k + 2]))
+        except RuntimeError:  # no more threads, as when the interpreter ends
+            function(*bounds[k : k + 2])
+    function(0, bounds[1])
+    for other in others:
+        other.result()
 
 
 _OWN = threading.local()
 
 
+def aligned(size: int) -> np.ndarray:
+    """Bytes that begin at a multiple of 64."""
+    whole = np.empty(size + 64, np.uint8)
+    start = -whole.__array_interface__["data"][0] % 64
+    return whole[start : start + size]
+
+
 def scratch(size: int) -> int:
     """The address of bytes of this thread's own, at a multiple of 64; the next call may give the same."""
     memory = getattr(_OWN, "memory", None)
-    if memory is None or len(memory) < size + 64:
-        memory = _OWN.memory = np.empty(size + 64, np.uint8)
-    return -(-int(memory.ctypes.data) // 64) * 64
+    if memory is None or len(memory) < size:
+        memory = _OWN.memory = aligned(size)
+    return int(memory.__array_interface__["data"][0])
 
 
 if hasattr(os, "register_at_fork"):

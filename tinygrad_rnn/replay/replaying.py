@@ -18,7 +18,7 @@ from ..errors import TapeError
 from ..ops.indexing import add_at
 from ..ops.shaping import stack
 from .batching import batched, behind, elementwise, is_view, static, view_of
-from .gemm import dot
+from .compiled import dot
 from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, assemblies, classify, flat, needed_for, operands, run_batched, run_once, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
 
