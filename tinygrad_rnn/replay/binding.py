@@ -19,7 +19,7 @@ from .schedule import Schedule, Source, Unsupported
 if TYPE_CHECKING:
     from .plan import Loop
 
-SHARED = 1 << 25
+SHARED = 1 << 27
 """Work in one call from which on threads share it, in shards of at least ``SHARD`` rows."""
 
 SHARD = 8
