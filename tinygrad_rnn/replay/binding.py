@@ -49,7 +49,8 @@ def _copies(lines: Sequence[str]) -> list[tuple[int, Any]]:
         if match is None:
             raise Unsupported(f"{line} runs at each step")
         target, value, _ = match.groups()
-        found.append((int(target), Constant(0.0) if value is None else Value(int(value))))
+        if target != value:
+            found.append((int(target), Constant(0.0) if value is None else Value(int(value))))
     return found
 
 
