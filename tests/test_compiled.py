@@ -16,7 +16,7 @@ from tinygrad_rnn.replay import compiled, replaying
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_rnn.replay import binding, emitting, gemm, machine  # noqa: E402
+from tinygrad_rnn.replay import binding, emitting, gemm, machine
 
 
 @pytest.fixture(autouse=True)
@@ -97,13 +97,23 @@ class Minimal(Cell):
         return (h, f), h
 
 
+class Along(Cell):
+    """All that is done along rows."""
+
+    def forward(self, x, h):
+        a = self.x(x) + self.h(h)
+        p = tg.softmax(a, axis=-1) - 0.1 * tg.log_softmax(h, axis=1)
+        h = tg.tanh(p * tg.norm(a, axis=-1, keepdims=True) + a.var(axis=-1, keepdims=True) + h.std(axis=1, ddof=1, keepdims=True) + tg.max(a, axis=-1, keepdims=True))
+        return h.var(axis=1), h
+
+
 class Residual(Cell):
     def forward(self, x, h):
         h = h + tg.relu(self.x(x) + self.h(h)) * 0.1
         return tg.where(h > 0.2, h * h, -h), h
 
 
-CELLS = {"peephole": (Peephole, 4), "normalised": (Normalised, 3), "minimal": (Minimal, 1), "residual": (Residual, 1)}
+CELLS = {"peephole": (Peephole, 4), "normalised": (Normalised, 3), "minimal": (Minimal, 1), "residual": (Residual, 1), "along": (Along, 1)}
 
 
 def network(kind, inputs, size, dtype):
@@ -127,7 +137,7 @@ def trained(kind, T, B, inputs, size, dtype=np.float32, **options):
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", *CELLS])
 def test_cells_give_what_numpy_gives_but_for_rounding(kind, dtype, monkeypatch):
     for T, B, inputs, size, options in ((4, 3, 5, 19, {}), (5, 1, 3, 70, {}), (4, 5, 2, 8, {"lengths": [4, 1, 3, 2, 4]})):
-        run = lambda T=T, B=B, inputs=inputs, size=size, options=options: trained(kind, T, B, inputs, size, dtype, **options)  # noqa: E731
+        run = lambda T=T, B=B, inputs=inputs, size=size, options=options: trained(kind, T, B, inputs, size, dtype, **options)
         found = run()
         assert reasons() == ["", ""]
         agree(found, in_numpy(monkeypatch, run))
@@ -135,7 +145,7 @@ def test_cells_give_what_numpy_gives_but_for_rounding(kind, dtype, monkeypatch):
 
 @pytest.mark.parametrize("batch, size", [(1, 1), (2, 15), (6, 16), (7, 17), (13, 64), (12, 65), (25, 130)])
 def test_rows_and_columns_that_fill_no_register(batch, size, monkeypatch):
-    run = lambda: trained("RNN", 3, batch, 4, size)  # noqa: E731
+    run = lambda: trained("RNN", 3, batch, 4, size)
     found = run()
     assert reasons() == ["", ""]
     agree(found, in_numpy(monkeypatch, run))
@@ -257,8 +267,8 @@ def test_bits_do_not_depend_on_threads_and_repeat(monkeypatch):
 
 
 def test_sizes_and_a_setting_decide(monkeypatch):
-    step = lambda x, h: (None, tg.tanh(x + h))  # noqa: E731
-    explained = lambda n: str(tg.unroll.explain(step, tg.zeros(n, 4, 40), tg.zeros(4, 40)))  # noqa: E731
+    step = lambda x, h: (None, tg.tanh(x + h))
+    explained = lambda n: str(tg.unroll.explain(step, tg.zeros(n, 4, 40), tg.zeros(4, 40)))
     assert "replayed 5 times, compiled" in explained(5)
     monkeypatch.setenv(compiled.SETTING, "")
     assert "replayed 5 times in NumPy: too little work" in explained(5)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .batching import basic, static
+from .composites import Expansion
 from .kernels import Product
 from .program import Constant, Instruction, Outer, Value
 from .schedule import Compute, Item, Key, Memory, Multiply, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
@@ -32,11 +33,12 @@ class Lowering:
     """One loop on its way to a schedule; ``first`` and ``last`` are copies (target, source) before and after its instructions."""
 
     def __init__(self, loop: Loop, first: Sequence[tuple[int, Any]], last: Sequence[tuple[int, Any]], supported: Callable[[str], bool]) -> None:
-        self.loop, self.program = loop, loop.program
+        expanded = Expansion(loop.program, loop.instructions)
+        self.loop, self.program = loop, expanded.program
         self.supported = supported
         self.schedule = Schedule()
         self.floating: dict[int, bool] = {}
-        self.instructions = loop.instructions
+        self.instructions = expanded.instructions
         self.made = {i.result: i for i in self.instructions}
         self._sizes()
         self.first, self.last = first, last
@@ -136,7 +138,7 @@ class Lowering:
     def _segment(self) -> None:
         """Cut every value wherever anything that goes with it element by element is cut."""
         before = -1
-        carried = sorted((v for v in self.loop.fixed if v < len(self.program.arrays)), key=self.width)
+        carried = sorted((v for v in self.loop.fixed if v < self.program.recorded), key=self.width)
         while (now := sum(map(len, self.bounds.values()))) != before:
             before = now
             for k in range(len(self.instructions)):
@@ -144,7 +146,7 @@ class Lowering:
                     self._cut(instruction)
             copied = [(t, s.index) for t, s in [*self.first, *self.last] if t in self.loop.fixed and isinstance(s, Value) and self._tracked(s)]
             for a, b in [*copied, *itertools.pairwise(carried)]:
-                if max(a, b) < len(self.program.arrays) and self.width(a) == self.width(b):
+                if max(a, b) < self.program.recorded and self.width(a) == self.width(b):
                     self._share(a, b, 0)
         if any(len(b) > SEGMENTS for b in self.bounds.values()):
             raise Unsupported("its values fall into many pieces")
@@ -297,7 +299,7 @@ class Lowering:
         late: list[tuple[int, Any]] = []
         renamed: dict[int, Any] = {}
         for target, source in self.last:
-            if target >= len(self.program.arrays) and target not in self.loop.stacked:
+            if target >= self.program.recorded and target not in self.loop.stacked:
                 renamed[target] = source
             elif target in self.loop.fixed:
                 late.append((target, renamed.get(source.index, source) if isinstance(source, Value) else source))
