@@ -102,8 +102,8 @@ class Along(Cell):
 
     def forward(self, x, h):
         a = self.x(x) + self.h(h)
-        p = tg.softmax(a, axis=-1) - 0.1 * tg.log_softmax(h, axis=1)
-        h = tg.tanh(p * tg.norm(a, axis=-1, keepdims=True) + a.var(axis=-1, keepdims=True) + h.std(axis=1, ddof=1, keepdims=True) + tg.max(a, axis=-1, keepdims=True))
+        p = tg.softmax(a, axis=-1) - 0.01 * tg.log_softmax(h, axis=1)
+        h = tg.tanh(p + 0.1 * a / tg.norm(a, axis=-1, keepdims=True) + 0.1 * a.var(axis=-1, keepdims=True) * (x[:, :2] + h[:, :2]).std(axis=1, ddof=1, keepdims=True) - 0.1 * tg.max(a, axis=-1, keepdims=True))
         return h.var(axis=1), h
 
 
