@@ -118,7 +118,8 @@ class Binding:
 
     def fits(self, array: np.ndarray) -> bool:
         """Whether the elements of a row are next to each other."""
-        return self.mode not in ("matrix", "row") or array.ndim == self.stacked or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
+        whole = self.mode not in ("matrix", "row") or array.ndim == self.stacked or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
+        return whole and array.flags.aligned
 
     def contiguous(self, array: np.ndarray) -> np.ndarray:
         if self.stacked and array.strides[0] == 0:

@@ -21,7 +21,8 @@ DEPTH, HEIGHT = 256, 192
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     """``a @ b`` of two matrices in any layout, C-contiguous; None where there is no machine code for it."""
     (m, k), n = a.shape, b.shape[1]
-    call = _function(a.itemsize) if a.dtype == b.dtype and a.dtype.char in "fd" and m * n * k else None
+    fit = a.dtype == b.dtype and a.dtype.char in "fd" and m * n * k and a.flags.aligned and b.flags.aligned
+    call = _function(a.itemsize) if fit else None
     if call is None:
         return None
     out = np.empty((m, n), a.dtype)

@@ -64,7 +64,8 @@ def lanes(machine: Machine, size: int) -> Lanes:
     return Lanes("float" if size == 4 else "double", machine.vector // size)
 
 
-ATTRIBUTES = '"min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}" nounwind'
+# Nothing is to be recognised as a function of the C library, which the linker of code in memory might not find.
+ATTRIBUTES = '"no-builtins" "min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}" nounwind'
 
 
 def elementary(v: Lanes) -> str:

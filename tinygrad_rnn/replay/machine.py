@@ -32,8 +32,9 @@ class Machine:
         self.llvm = llvm
         features = llvm.get_host_cpu_features()
         wide, half = features.get("avx512f", False), features.get("avx2", False)
+        many = wide or llvm.get_default_triple().startswith(("aarch64", "arm64"))
         self.vector = 64 if wide else 32 if half else 16
-        self.rows, self.vectors = 6, 2 if half and not wide else 4
+        self.rows, self.vectors = 6, 4 if many else 2
         cpu, flags = llvm.get_host_cpu_name(), features.flatten()
         target = llvm.Target.from_default_triple()
         self.target = target.create_target_machine(cpu=cpu, features=flags, opt=3, reloc="default", codemodel="jitdefault", jit=True)
