@@ -136,7 +136,7 @@ def trained(kind, T, B, inputs, size, dtype=np.float32, **options):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", *CELLS])
 def test_cells_give_what_numpy_gives_but_for_rounding(kind, dtype, monkeypatch):
-    for T, B, inputs, size, options in ((4, 3, 5, 19, {}), (5, 1, 3, 70, {}), (4, 5, 2, 8, {"lengths": [4, 1, 3, 2, 4]})):
+    for T, B, inputs, size, options in ((5, 1, 3, 70, {}), (4, 3, 5, 19, {"lengths": [4, 1, 3]})):
         run = lambda T=T, B=B, inputs=inputs, size=size, options=options: trained(kind, T, B, inputs, size, dtype, **options)
         found = run()
         assert reasons() == ["", ""]

@@ -117,7 +117,7 @@ class _Function:
         declared += [f"declare {v.name} @llvm.vector.reduce.fadd.{v.suffix}({v.name}, {V})"]
         declared += [f"declare {v.name} @llvm.vector.reduce.f{name}.{v.suffix}({V})" for name in ("maximum", "minimum")]
         declared += [f"declare {v.name} @{name}({', '.join([v.name] * (2 if name.rstrip('f') in ('pow', 'atan2', 'hypot') else 1))})" for name in sorted(self.library)]
-        kernels = [product(f"product{k}", shape, self.machine, v) for k, shape in enumerate(shapes)]
+        kernels = [product(f"product{k}", shape, self.schedule.rows, self.machine, v) for k, shape in enumerate(shapes)]
         attributes = f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * self.machine.vector)} }}"
         return "\n".join([*declared, elementary(v), *kernels, self.out.text(), attributes])
 

@@ -138,12 +138,13 @@ class Product(NamedTuple):
         return count, width, rest, -(-rest // v.count) * v.count
 
 
-def product(name: str, shape: Product, machine: Machine, v: Lanes) -> str:
-    """``void @name(a, bytes a row, panels, c, bytes a row, rows)``: c = a @ b, with each element's sum in the order of the inner axis.
+def product(name: str, shape: Product, most: int, machine: Machine, v: Lanes) -> str:
+    """``void @name(a, bytes a row, panels, c, bytes a row, rows)``: c = a @ b of ``most`` rows or fewer, each element's sum in the order of the inner axis.
 
     Panel by panel, and for each in blocks of rows that stay in registers; how rows are blocked changes no bit of the result.
     """
     full, width, rest, _ = shape.layout(machine, v)
+    highest = min(machine.rows, most)
     groups = [(0, full, width)] if full else []
     groups += [(full * width, 1, rest)] if rest else []
     out = Writer(f"define internal void @{name}(ptr %a, i64 %as, ptr %b, ptr %c, i64 %cs, i64 %rows) noinline #0")
@@ -161,9 +162,9 @@ def product(name: str, shape: Product, machine: Machine, v: Lanes) -> str:
                 before = out.let(f"call i64 @llvm.umin.i64(i64 {block}, i64 {extra})")
                 row = out.let(f"add i64 {out.let(f'mul i64 {block}, {base}')}, {before}")
                 left, right = out.at("%a", out.let(f"mul i64 {row}, %as")), out.at(column, out.let(f"mul i64 {row}, %cs"))
-                calls = [f"call void @{name}_{n}_{columns}(ptr {left}, i64 %as, ptr {panel}, ptr {right}, i64 %cs)" for n in range(1, machine.rows + 1)]
+                calls = [f"call void @{name}_{n}_{columns}(ptr {left}, i64 %as, ptr {panel}, ptr {right}, i64 %cs)" for n in range(1, highest + 1)]
                 out.choose(size, calls)
-    kernels = [_kernel(f"{name}_{rows}_{columns}", rows, columns, shape.inner, v) for _, _, columns in groups for rows in range(1, machine.rows + 1)]
+    kernels = [_kernel(f"{name}_{rows}_{columns}", rows, columns, shape.inner, v) for _, _, columns in groups for rows in range(1, highest + 1)]
     return "\n".join([out.text(), *kernels])
 
 
