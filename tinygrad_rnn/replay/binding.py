@@ -19,7 +19,7 @@ from .schedule import Schedule, Source, Unsupported
 if TYPE_CHECKING:
     from .plan import Loop
 
-SHARED = 1 << 27
+SHARED = 1 << 25
 """Work in one call from which on threads share it, in shards of at least ``SHARD`` rows."""
 
 SHARD = 8
@@ -33,7 +33,7 @@ def compiled(loop: Loop, first: Sequence[str], last: Sequence[str]) -> Function 
     size = max((loop.program.dtype(i.result).itemsize for i in loop.instructions if loop.program.dtype(i.result).kind == "f"), default=4)
     try:
         schedule = Lowering(loop, _copies(first), _copies(last), lambda name: supported(host, size, name)).lowered()
-        return Function(host, schedule, emitted(schedule, host), loop.stacked)
+        return Function(host, schedule, emitted(schedule, host), loop)
     except Unsupported as error:
         return str(error)
 
@@ -57,23 +57,23 @@ def _copies(lines: Sequence[str]) -> list[tuple[int, Any]]:
 class Function:
     """Machine code of a loop. ``written`` are the values whose arrays it writes."""
 
-    def __init__(self, host: Machine, schedule: Schedule, made: Emitted, stacked: set[int]) -> None:
+    def __init__(self, host: Machine, schedule: Schedule, made: Emitted, loop: Loop) -> None:
         self.host, self.rows, self.scratch = host, schedule.rows, made.scratch
         self.lanes = lanes(host, schedule.size)
         self.written = {source.index for source in schedule.written}
         panels = {m.right: m.shape for products in schedule.products.values() for m in products}
-        self.bindings = [
-            Binding(source, source.kind == "value" and source.index in stacked, source in schedule.written, panels.get(source), schedule.constants) for source in made.sources
-        ]
+        self.bindings = [Binding(source, loop, source in schedule.written, panels.get(source), schedule.constants) for source in made.sources]
         address, self._owner = host.function(made.source)
         self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)(address)
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], work: float) -> bool:
-        """Run so many steps; False, and nothing done, where an array to write to is not contiguous."""
+        """Run so many steps; False, and nothing done, where an array lies in memory in another way than is supported."""
         table: list[int] = []
         held: list[np.ndarray] = []
         for binding in self.bindings:
             array = binding.found(arrays, values)
+            if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
+                return False
             if binding.panels is not None:
                 array = self.packed(array, binding.panels)
             elif not binding.fits(array):
@@ -107,9 +107,11 @@ class Function:
 class Binding:
     """How one array is handed over: the address of its first step, the bytes from step to step and those from row to row."""
 
-    def __init__(self, source: Source, stacked: bool, written: bool, panels: Product | None, constants: list[Any]) -> None:
+    def __init__(self, source: Source, loop: Loop, written: bool, panels: Product | None, constants: list[Any]) -> None:
         self.kind, self.index, self.mode = source
-        self.stacked, self.written, self.panels = stacked, written, panels
+        self.stacked, self.written, self.panels = self.kind == "value" and self.index in loop.stacked, written, panels
+        known = self.kind == "value" and self.index < len(loop.program.arrays)
+        self.shape = loop.program.shape(self.index) if known else None
         self.constant = constants[source.index] if source.kind == "constant" else None
         self._row = {"matrix": -2, "column": -1}.get(self.mode)
 

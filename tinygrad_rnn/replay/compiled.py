@@ -115,7 +115,7 @@ class Compiled:
             self.function, self.reason = None, f"{type(error).__name__}: {error}"
             return
         if not done:
-            self.function, self.reason = None, "an array that it writes to is not contiguous"
+            self.function, self.reason = None, "an array lies in memory in another way"
             return
         found = {k: few[k].copy() for k in function.written}
         for k, a in carried.items():

@@ -11,7 +11,7 @@ import numpy as np
 from .kernels import ATTRIBUTES, Lanes, Writer, lanes
 from .machine import Machine, machine, scratch, share
 
-SHARED = 1 << 25
+SHARED = 1 << 24
 """From here on threads share the rows."""
 
 DEPTH, HEIGHT = 256, 192
