@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     columns = -(-n // column) * column
 
     def rows(first: int, last: int) -> None:
-        panels = scratch(DEPTH * (columns + HEIGHT + 1) * item)
+        panels = scratch(DEPTH * (columns + HEIGHT) * item + 64 * (HEIGHT + 1))
         blocks = panels + DEPTH * columns * item
         start = (a.ctypes.data + first * a.strides[0], *a.strides, b.ctypes.data, *b.strides, out.ctypes.data + first * n * item, n * item, last - first, n, k)
         call(*start, panels, blocks)
@@ -69,11 +70,9 @@ def source(host: Machine, v: Lanes) -> str:
     parameters = ", ".join(("ptr %" if name in pointers else "i64 %") + name for name in names)
     out = Writer(f"define void @run({parameters}) #0")
     panels = out.let(f"udiv i64 {out.let(f'add i64 %n, {width - 1}')}, {width}")
-    with out.loop("%m") as r, out.loop("%n") as c:
-        row = out.at("%c", out.let(f"mul i64 {r}, %cs"))
-        out.do(f"store {v.name} {v.number(0.0)}, ptr {out.let(f'getelementptr {v.name}, ptr {row}, i64 {c}')}")
     with out.loop("%k", step=DEPTH) as first:
         depth = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %k, {first}')}, i64 {DEPTH})")
+        begins = out.let(f"icmp eq i64 {first}, 0")
         panel_bytes = out.let(f"mul i64 {depth}, {width * v.size}")
         with out.loop(panels) as p:
             column = out.let(f"mul i64 {p}, {width}")
@@ -83,13 +82,20 @@ def source(host: Machine, v: Lanes) -> str:
         with out.loop("%m", step=HEIGHT) as top:
             rows = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %m, {top}')}, i64 {HEIGHT})")
             blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
-            block_bytes = out.let(f"mul i64 {depth}, {height * v.size}")
+            # Blocks an even number of cache lines apart would fall on each other in the cache.
+            block_bytes = out.let(f"add i64 {out.let(f'mul i64 {depth}, {height * v.size}')}, 64")
             # Rows that lie along the inner axis are read where they are.
             inward = out.let(f"icmp eq i64 %ak, {v.size}")
             direct = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {top}, %as"))
             number = out.count
             out.do(f"br i1 {inward}, label %ready{number}, label %scattered{number}")
             out.enter(f"scattered{number}")
+            if v.count >= height:
+                out.do(f"br i1 {out.let(f'icmp eq i64 %as, {v.size}')}, label %side{number}, label %other{number}")
+                out.enter(f"side{number}")
+                out.do(f"call void @pack_blocks(ptr {direct}, i64 %ak, i64 {depth}, i64 {rows}, ptr %blocks, i64 {block_bytes})")
+                out.do(f"br label %ready{number}")
+                out.enter(f"other{number}")
             with out.loop(blocks) as q:
                 row = out.let(f"mul i64 {q}, {height}")
                 count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
@@ -111,7 +117,7 @@ def source(host: Machine, v: Lanes) -> str:
                     block = out.at(left, out.let(f"mul i64 {q}, {left_block}"))
                     whole = out.let(f"icmp eq i64 {count}, {width}")
                     which = out.let(f"select i1 {whole}, i64 {here}, i64 {out.let(f'add i64 {here}, {height}')}")
-                    given = f"(ptr {block}, i64 {left_row}, i64 {left_step}, ptr {panel}, ptr {target}, i64 %cs, i64 {depth}, i64 {count})"
+                    given = f"(ptr {block}, i64 {left_row}, i64 {left_step}, ptr {panel}, ptr {target}, i64 %cs, i64 {depth}, i64 {count}, i1 {begins})"
                     out.choose(which, [f"call void @tile{n}_{'part' if part else 'whole'}{given}" for part in (False, True) for n in range(1, height + 1)])
     tiles = [_tile(n, part, host, v) for part in (False, True) for n in range(1, height + 1)]
     integers = f"<{v.count} x i64>"
@@ -123,7 +129,7 @@ def source(host: Machine, v: Lanes) -> str:
         f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(v.count))}>, align 64",
         f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}",
     ]
-    return "\n".join([*declared, _packing(v), *tiles, out.text()])
+    return "\n".join([*declared, _packing(v), _block_packing(height, v), *tiles, out.text()])
 
 
 def _packing(v: Lanes) -> str:
@@ -131,10 +137,8 @@ def _packing(v: Lanes) -> str:
     out = Writer("define internal void @pack(ptr %x, i64 %xs, i64 %xl, i64 %inner, i64 %lanes, i64 %width, ptr %y) noinline #0")
     near = out.let(f"icmp eq i64 %xl, {v.size}")
     whole = out.let(f"icmp eq i64 {out.let(f'urem i64 %lanes, {v.count}')}, 0")
-    narrow = out.let(f"icmp ule i64 %width, {v.count}")
-    kind = out.let(f"select i1 {narrow}, i32 3, i32 {out.let(f'select i1 {whole}, i32 2, i32 1')}")
-    kind = out.let(f"select i1 {near}, i32 {kind}, i32 0")
-    out.do(f"switch i32 {kind}, label %columns [ i32 1, label %rows i32 2, label %vectors i32 3, label %narrow ]")
+    kind = out.let(f"select i1 {near}, i32 {out.let(f'select i1 {whole}, i32 2, i32 1')}, i32 0")
+    out.do(f"switch i32 {kind}, label %columns [ i32 1, label %rows i32 2, label %vectors ]")
     out.enter("vectors")
     with out.loop("%inner") as k:
         source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
@@ -142,13 +146,6 @@ def _packing(v: Lanes) -> str:
             value = out.load(out.let(f"getelementptr {v.name}, ptr {source}, i64 {lane}"), v, v.count)
             out.store(value, out.let(f"getelementptr {v.name}, ptr {target}, i64 {lane}"), v, v.count)
     out.do("br label %rest")
-    out.enter("narrow")
-    kept = _first_lanes(out, "%lanes", v)
-    with out.loop("%inner") as k:
-        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
-        # What it writes too far, the next row or block writes over.
-        out.store(out.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {source}, i32 {v.size}, {v.bools} {kept}, {v.vector} zeroinitializer)"), target, v, v.count)
-    out.do("br label %end")
     # The source is read along its lines, whichever way they run.
     out.enter("rows")
     with out.loop("%inner") as k:
@@ -177,6 +174,23 @@ def _packing(v: Lanes) -> str:
     return out.text()
 
 
+def _block_packing(height: int, v: Lanes) -> str:
+    """``void @pack_blocks(from, bytes an inner step, inner, lanes, to, bytes a block)``: lanes that are neighbours, in blocks of ``height``."""
+    out = Writer("define internal void @pack_blocks(ptr %x, i64 %xs, i64 %inner, i64 %lanes, ptr %y, i64 %ys) noinline #0")
+    blocks = out.let(f"udiv i64 {out.let(f'add i64 %lanes, {height - 1}')}, {height}")
+    with out.loop("%inner") as k:
+        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {k}, {height * v.size}"))
+        with out.loop(blocks) as q:
+            lane = out.let(f"mul i64 {q}, {height}")
+            count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %lanes, {lane}')}, i64 {height})")
+            kept = _first_lanes(out, count, v)
+            start = out.let(f"getelementptr {v.name}, ptr {source}, i64 {lane}")
+            value = out.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {start}, i32 {v.size}, {v.bools} {kept}, {v.vector} zeroinitializer)")
+            # What it writes too far, the next inner step writes over, or is the gap behind the block.
+            out.store(value, out.at(target, out.let(f"mul i64 {q}, %ys")), v, v.count)
+    return out.text()
+
+
 def _first_lanes(out: Writer, count: str, v: Lanes) -> str:
     """A mask of the first lanes, of a number that is not known beforehand."""
     integers = f"<{v.count} x i64>"
@@ -187,10 +201,10 @@ def _first_lanes(out: Writer, count: str, v: Lanes) -> str:
 
 
 def _tile(rows: int, part: bool, host: Machine, v: Lanes) -> str:
-    """Some rows of a block with one panel, added to the result; of a panel in part the first ``n`` columns are."""
+    """Some rows of a block with one panel: the result where the inner axis begins, and added to it later; of a panel in part the first ``n`` columns."""
     V, width = v.vector, host.vectors
     cells = [(r, c) for r in range(rows) for c in range(width)]
-    out = Writer(f"define internal void @tile{rows}_{'part' if part else 'whole'}(ptr %a, i64 %as, i64 %ak, ptr %b, ptr %c, i64 %cs, i64 %k, i64 %n) noinline #0")
+    out = Writer(f"define internal void @tile{rows}_{'part' if part else 'whole'}(ptr %a, i64 %as, i64 %ak, ptr %b, ptr %c, i64 %cs, i64 %k, i64 %n, i1 %begins) noinline #0")
     lefts = [out.at("%a", out.let(f"mul i64 %as, {r}")) for r in range(rows)]
     with out.loop("%k", carried=[(V, "zeroinitializer") for _ in cells]) as k:
         sums = out.carried
@@ -201,12 +215,25 @@ def _tile(rows: int, part: bool, host: Machine, v: Lanes) -> str:
         out.carried = [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
         sums = out.carried
     masks = [_first_lanes(out, out.let(f"sub i64 %n, {c * v.count}"), v) for c in range(width)] if part else []
-    for (r, c), s in zip(cells, sums, strict=True):
-        place = out.at(out.at("%c", out.let(f"mul i64 %cs, {r}")), c * v.count * v.size)
-        if part:
-            before = out.let(f"call {V} @llvm.masked.load.{v.suffix}.p0(ptr {place}, i32 {v.size}, {v.bools} {masks[c]}, {V} zeroinitializer)")
-            total = out.let(f"fadd {V} {before}, {s}")
-            out.do(f"call void @llvm.masked.store.{v.suffix}.p0({V} {total}, ptr {place}, i32 {v.size}, {v.bools} {masks[c]})")
-        else:
-            out.store(out.let(f"fadd {V} {out.load(place, v, v.count)}, {s}"), place, v, v.count)
+    places = [out.at("%c", out.let(f"mul i64 %cs, {r}"), c * v.count * v.size) for r, c in cells]
+
+    def stored(block: str, values: Callable[[str, str, int], str]) -> None:
+        out.enter(block)
+        for (_, c), place, s in zip(cells, places, sums, strict=True):
+            value = values(place, s, c)
+            if part:
+                out.do(f"call void @llvm.masked.store.{v.suffix}.p0({V} {value}, ptr {place}, i32 {v.size}, {v.bools} {masks[c]})")
+            else:
+                out.store(value, place, v, v.count)
+        out.do("br label %end")
+
+    def added(place: str, s: str, c: int) -> str:
+        masked = f"call {V} @llvm.masked.load.{v.suffix}.p0(ptr {place}, i32 {v.size}, {v.bools} {masks[c]}, {V} zeroinitializer)" if part else ""
+        before = out.let(masked) if part else out.load(place, v, v.count)
+        return out.let(f"fadd {V} {before}, {s}")
+
+    out.do("br i1 %begins, label %new, label %more")
+    stored("new", lambda place, s, c: s)
+    stored("more", added)
+    out.enter("end")
     return out.text()
