@@ -15,6 +15,9 @@ from .machine import Machine, machine, scratch, share
 SHARED = 1 << 24
 """From here on threads share the rows."""
 
+SLOT = 8
+"""Elements from one inner step to the next in a packed block of rows, of which there are fewer."""
+
 DEPTH, HEIGHT = 256, 192
 """Elements of the inner axis, and rows, in a block."""
 
@@ -31,7 +34,7 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     columns = -(-n // column) * column
 
     def rows(first: int, last: int) -> None:
-        panels = scratch(DEPTH * (columns + HEIGHT) * item + 64 * (HEIGHT + 1))
+        panels = scratch(DEPTH * (columns + HEIGHT * 2) * item + 64 * (HEIGHT + 1))
         blocks = panels + DEPTH * columns * item
         start = (a.ctypes.data + first * a.strides[0], *a.strides, b.ctypes.data, *b.strides, out.ctypes.data + first * n * item, n * item, last - first, n, k)
         call(*start, panels, blocks)
@@ -83,29 +86,28 @@ def source(host: Machine, v: Lanes) -> str:
             rows = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %m, {top}')}, i64 {HEIGHT})")
             blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
             # Blocks an even number of cache lines apart would fall on each other in the cache.
-            block_bytes = out.let(f"add i64 {out.let(f'mul i64 {depth}, {height * v.size}')}, 64")
+            block_bytes = out.let(f"add i64 {out.let(f'mul i64 {depth}, {SLOT * v.size}')}, 64")
             # Rows that lie along the inner axis are read where they are.
             inward = out.let(f"icmp eq i64 %ak, {v.size}")
             direct = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {top}, %as"))
             number = out.count
             out.do(f"br i1 {inward}, label %ready{number}, label %scattered{number}")
             out.enter(f"scattered{number}")
-            if v.count >= height:
-                out.do(f"br i1 {out.let(f'icmp eq i64 %as, {v.size}')}, label %side{number}, label %other{number}")
-                out.enter(f"side{number}")
-                out.do(f"call void @pack_blocks(ptr {direct}, i64 %ak, i64 {depth}, i64 {rows}, ptr %blocks, i64 {block_bytes})")
-                out.do(f"br label %ready{number}")
-                out.enter(f"other{number}")
+            out.do(f"br i1 {out.let(f'icmp eq i64 %as, {v.size}')}, label %side{number}, label %other{number}")
+            out.enter(f"side{number}")
+            out.do(f"call void @pack_blocks(ptr {direct}, i64 %ak, i64 {depth}, i64 {rows}, ptr %blocks, i64 {block_bytes})")
+            out.do(f"br label %ready{number}")
+            out.enter(f"other{number}")
             with out.loop(blocks) as q:
                 row = out.let(f"mul i64 {q}, {height}")
                 count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
                 start = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %as"))
-                out.do(f"call void @pack(ptr {start}, i64 %ak, i64 %as, i64 {depth}, i64 {count}, i64 {height}, ptr {out.at('%blocks', out.let(f'mul i64 {q}, {block_bytes}'))})")
+                out.do(f"call void @pack(ptr {start}, i64 %ak, i64 %as, i64 {depth}, i64 {count}, i64 {SLOT}, ptr {out.at('%blocks', out.let(f'mul i64 {q}, {block_bytes}'))})")
             out.do(f"br label %ready{number}")
             out.enter(f"ready{number}")
             left = out.let(f"select i1 {inward}, ptr {direct}, ptr %blocks")
             left_block = out.let(f"select i1 {inward}, i64 {out.let(f'mul i64 %as, {height}')}, i64 {block_bytes}")
-            left_row, left_step = out.let(f"select i1 {inward}, i64 %as, i64 {v.size}"), out.let(f"select i1 {inward}, i64 {v.size}, i64 {height * v.size}")
+            left_row, left_step = out.let(f"select i1 {inward}, i64 %as, i64 {v.size}"), out.let(f"select i1 {inward}, i64 {v.size}, i64 {SLOT * v.size}")
             with out.loop(panels) as p:
                 column = out.let(f"mul i64 {p}, {width}")
                 count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %n, {column}')}, i64 {width})")
@@ -120,13 +122,13 @@ def source(host: Machine, v: Lanes) -> str:
                     given = f"(ptr {block}, i64 {left_row}, i64 {left_step}, ptr {panel}, ptr {target}, i64 %cs, i64 {depth}, i64 {count}, i1 {begins})"
                     out.choose(which, [f"call void @tile{n}_{'part' if part else 'whole'}{given}" for part in (False, True) for n in range(1, height + 1)])
     tiles = [_tile(n, part, host, v) for part in (False, True) for n in range(1, height + 1)]
-    integers = f"<{v.count} x i64>"
+    integers = f"<{max(v.count, SLOT)} x i64>"
     declared = [
         "declare i64 @llvm.umin.i64(i64, i64)",
         f"declare {v.vector} @llvm.fmuladd.{v.suffix}({v.vector}, {v.vector}, {v.vector})",
         f"declare void @llvm.masked.store.{v.suffix}.p0({v.vector}, ptr, i32, {v.bools})",
-        f"declare {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr, i32, {v.bools}, {v.vector})",
-        f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(v.count))}>, align 64",
+        *dict.fromkeys(f"declare {w.vector} @llvm.masked.load.{w.suffix}.p0(ptr, i32, {w.bools}, {w.vector})" for w in (v, Lanes(v.name, SLOT))),
+        f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(max(v.count, SLOT)))}>, align 64",
         f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}",
     ]
     return "\n".join([*declared, _packing(v), _block_packing(height, v), *tiles, out.text()])
@@ -176,18 +178,18 @@ def _packing(v: Lanes) -> str:
 
 def _block_packing(height: int, v: Lanes) -> str:
     """``void @pack_blocks(from, bytes an inner step, inner, lanes, to, bytes a block)``: lanes that are neighbours, in blocks of ``height``."""
+    slot = Lanes(v.name, SLOT)
     out = Writer("define internal void @pack_blocks(ptr %x, i64 %xs, i64 %inner, i64 %lanes, ptr %y, i64 %ys) noinline #0")
     blocks = out.let(f"udiv i64 {out.let(f'add i64 %lanes, {height - 1}')}, {height}")
     with out.loop("%inner") as k:
-        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {k}, {height * v.size}"))
+        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {k}, {SLOT * v.size}"))
         with out.loop(blocks) as q:
             lane = out.let(f"mul i64 {q}, {height}")
             count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %lanes, {lane}')}, i64 {height})")
-            kept = _first_lanes(out, count, v)
+            kept = _first_lanes(out, count, slot)
             start = out.let(f"getelementptr {v.name}, ptr {source}, i64 {lane}")
-            value = out.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {start}, i32 {v.size}, {v.bools} {kept}, {v.vector} zeroinitializer)")
-            # What it writes too far, the next inner step writes over, or is the gap behind the block.
-            out.store(value, out.at(target, out.let(f"mul i64 {q}, %ys")), v, v.count)
+            value = out.let(f"call {slot.vector} @llvm.masked.load.{slot.suffix}.p0(ptr {start}, i32 {v.size}, {slot.bools} {kept}, {slot.vector} zeroinitializer)")
+            out.store(value, out.at(target, out.let(f"mul i64 {q}, %ys")), slot, SLOT)
     return out.text()
 
 
