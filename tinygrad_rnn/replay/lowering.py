@@ -1,195 +1,39 @@
 """The instructions of a loop as a schedule: matrix products, and passes over rows that do all that is pointwise in between.
 
-A value is cut into column segments where slices, sums of slices and concatenations say so, so that the gates of a cell become
-operations on segments of one width: these share one loop over columns, in which values stay in registers. Rows of the batch
-are independent of each other: what mixes them is not lowered.
+Operations on segments of one width share a loop over columns, in which values stay in registers. What a matrix product or a
+reduction needs is there after one pass or loop, and what needs it comes in a later one.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batching import basic, static
-from .composites import Expansion
+from .batching import static
 from .kernels import Product
 from .program import Constant, Instruction, Outer, Value
 from .schedule import Compute, Item, Key, Memory, Multiply, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
+from .segments import REDUCTIONS, Copies, Segments
 
 if TYPE_CHECKING:
     from .plan import Loop
 
-SEGMENTS = 64
-"""More pieces of one value than this are not worth a loop each."""
 
-_RENAMED = {"getitem", "reshape", "transpose", "copy", "positive"}
-_REDUCTIONS = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
-
-
-class Lowering:
+class Lowering(Segments):
     """One loop on its way to a schedule; ``first`` and ``last`` are copies (target, source) before and after its instructions."""
 
-    def __init__(self, loop: Loop, first: Sequence[tuple[int, Any]], last: Sequence[tuple[int, Any]], supported: Callable[[str], bool]) -> None:
-        expanded = Expansion(loop.program, loop.instructions)
-        self.loop, self.program = loop, expanded.program
+    def __init__(self, loop: Loop, first: Copies, last: Copies, supported: Callable[[str], bool]) -> None:
+        super().__init__(loop, first, last)
         self.supported = supported
-        self.schedule = Schedule()
-        self.floating: dict[int, bool] = {}
-        self.instructions = expanded.instructions
-        self.made = {i.result: i for i in self.instructions}
-        self._sizes()
-        self.first, self.last = first, last
-        self.bounds: dict[int, set[int]] = {}
-        self.parts = {index: self._parts(index) for index in loop.parts if index in self.made}
-        self._segment()
+        self.schedule = Schedule(self.size, self.rows)
         self.key: dict[Segment | Reduced | int, Key] = {}
         """The loop that makes a segment or takes part in a reduction; of a product's result the pass from which it is there."""
         self.kept: dict[int, Source | int] = {}
         """The memory of values that are read in other loops than the one that makes them."""
         self.last_read: Key = (-1, 0, 0)
         """The last loop that reads what is carried from step to step."""
-
-    # Shapes -------------------------------------------------------------
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        return self.program.shape(index)
-
-    def _sizes(self) -> None:
-        """One batch size, one floating dtype; only matrices with the batch first, and columns of one number a row."""
-        heads, floats = set(), set()
-        for instruction in self.instructions:
-            shape, dtype = self.shape(instruction.result), self.program.dtype(instruction.result)
-            if len(shape) not in (1, 2) or 0 in shape:
-                raise Unsupported(f"{instruction.op.name} makes an array of shape {shape}")
-            heads.add(shape[0])
-            self.floating[instruction.result] = dtype.kind == "f"
-            if dtype.kind == "f":
-                floats.add(dtype.itemsize)
-            elif dtype != np.bool_:
-                raise Unsupported(f"{instruction.op.name} makes {dtype}")
-        if not heads:
-            raise Unsupported("nothing is computed in it")
-        if len(heads) != 1 or len(floats) != 1 or not floats <= {4, 8}:
-            raise Unsupported("its values have several dtypes, or not the batch in front")
-        self.schedule.rows, self.schedule.size = heads.pop(), floats.pop()
-
-    def width(self, index: int) -> int:
-        shape = self.shape(index)
-        return shape[1] if len(shape) == 2 else 1
-
-    def _columns(self, shape: tuple[int, ...], view: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
-        """Where in a row a view of rows begins, and its width."""
-        rows = self.schedule.rows
-        if shape[:1] != (rows,) or len(shape) > 2:
-            raise Unsupported(f"a view of an array of shape {shape}")
-        whole = np.empty((rows, shape[1] + 1), np.int8)[:, :-1] if len(shape) == 2 else np.empty((rows, 2), np.int8)[:, 0]
-        part = view(whole)
-        width = part.shape[1] if part.ndim == 2 else 1
-        start = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-        fits = part.ndim in (1, 2) and part.shape[0] == rows and np.may_share_memory(part, whole)
-        fits = fits and (rows == 1 or part.strides[0] == whole.strides[0]) and (width == 1 or part.strides[1] == 1)
-        if not fits or not 0 <= start <= whole.strides[0] - width:
-            raise Unsupported("a view of it is not a range of columns")
-        return start, width
-
-    def _view(self, instruction: Instruction) -> tuple[Any, int]:
-        """What an instruction that computes nothing renames, and the first column."""
-        source = instruction.arguments[0]
-        if not isinstance(source, Value):
-            raise Unsupported(f"{instruction.op.name} of a weight")
-        name = instruction.op.name
-        if name in ("copy", "positive") or (name == "astype" and self.program.dtype(source.index) == self.program.dtype(instruction.result)):
-            return source, 0
-
-        def view(a: np.ndarray) -> np.ndarray:
-            if name == "getitem":
-                index = static(instruction, "index")
-                if not basic(index):
-                    raise Unsupported("an index that is an array")
-                return np.asarray(a[index])
-            return a.reshape(self.shape(instruction.result)) if name == "reshape" else a.transpose(static(instruction, "axes"))
-
-        start, _ = self._columns(self.shape(source.index), view)
-        return source, start
-
-    def _renames(self, instruction: Instruction) -> bool:
-        name = instruction.op.name
-        return name in _RENAMED or (name == "astype" and self.program.dtype(instruction.arguments[0].index) == self.program.dtype(instruction.result))
-
-    def _parts(self, index: int) -> list[tuple[int, int, Any]]:
-        """First column, width and value of each part of a whole."""
-        found = []
-        for part, place in self.loop.parts[index].parts:
-            start, width = self._columns(self.shape(index), lambda a, place=place: a[place])  # type: ignore[misc]
-            found.append((start, width, part))
-        return found
-
-    # Segments ------------------------------------------------------------
-
-    def _tracked(self, argument: Any) -> bool:
-        if not isinstance(argument, Value):
-            return False
-        index = argument.index
-        return (index in self.made and self.made[index].op.name != "matmul") or index in self.loop.fixed
-
-    def _segment(self) -> None:
-        """Cut every value wherever anything that goes with it element by element is cut."""
-        before = -1
-        carried = sorted((v for v in self.loop.fixed if v < self.program.recorded), key=self.width)
-        while (now := sum(map(len, self.bounds.values()))) != before:
-            before = now
-            for k in range(len(self.instructions)):
-                for instruction in (self.instructions[k], self.instructions[-1 - k]):
-                    self._cut(instruction)
-            copied = [(t, s.index) for t, s in [*self.first, *self.last] if t in self.loop.fixed and isinstance(s, Value) and self._tracked(s)]
-            for a, b in [*copied, *itertools.pairwise(carried)]:
-                if max(a, b) < self.program.recorded and self.width(a) == self.width(b):
-                    self._share(a, b, 0)
-        if any(len(b) > SEGMENTS for b in self.bounds.values()):
-            raise Unsupported("its values fall into many pieces")
-
-    def _bound(self, index: int) -> set[int]:
-        return self.bounds.setdefault(index, {0, self.width(index)})
-
-    def _share(self, whole: int, part: int, start: int) -> None:
-        outer, inner = self._bound(whole), self._bound(part)
-        width = self.width(part)
-        outer |= {b + start for b in inner}
-        inner |= {b - start for b in outer if start <= b <= start + width}
-
-    def _cut(self, instruction: Instruction) -> None:
-        index = instruction.result
-        if index in self.parts:
-            for start, width, part in self.parts[index]:
-                self._bound(index).update((start, start + width))
-                if self._tracked(part):
-                    self._share(index, part.index, start)
-        elif self._renames(instruction):
-            source, start = self._view(instruction)
-            if self._tracked(source):
-                self._share(source.index, index, start)
-            else:
-                self._bound(index)
-        elif instruction.op.name == "broadcast_to":
-            self._bound(index)
-        elif instruction.op.name in _REDUCTIONS or instruction.op.name == "matmul":
-            if self._tracked(instruction.arguments[0]):
-                self._bound(instruction.arguments[0].index)
-        else:
-            self._bound(index)
-            for argument in instruction.arguments:
-                if self._tracked(argument) and self.width(argument.index) == self.width(index):
-                    self._share(index, argument.index, 0)
-
-    def segments(self, index: int) -> list[tuple[int, int]]:
-        """First column and width of each segment."""
-        cuts = sorted(self.bounds.get(index, {0, self.width(index)}))
-        return [(a, b - a) for a, b in itertools.pairwise(cuts)]
-
-    # Operands ------------------------------------------------------------
 
     def source(self, argument: Any) -> Source:
         """How an array from outside of the loop is read, as an operand of rows."""
@@ -257,7 +101,7 @@ class Lowering:
             return self.operand(instruction.arguments[0], start, width, len(self.shape(index)))[0]
         if instruction.op.name == "matmul":
             return Memory(Source("value", index, "matrix"), start)
-        if instruction.op.name in _REDUCTIONS:
+        if instruction.op.name in REDUCTIONS:
             return Reduced(index)
         return Segment(index, start)
 
@@ -289,8 +133,6 @@ class Lowering:
             return self.key[operand.place.index][:2]
         return 0, 0
 
-    # Scheduling ------------------------------------------------------------
-
     def lowered(self) -> Schedule:
         for target, source in self.first:
             self._copy(target, source, {})
@@ -320,7 +162,7 @@ class Lowering:
             return
         if name == "matmul":
             self._multiply(instruction)
-        elif name in _REDUCTIONS:
+        elif name in REDUCTIONS:
             self._reduce(instruction)
         elif self.supported(name):
             self._compute(instruction)
@@ -351,7 +193,7 @@ class Lowering:
         self.key[Reduced(index)] = (p, level, 0)
         for operand, width in operands:
             count = shape[1] if instruction.op.name == "mean" else 1
-            self._add(Reduce(_REDUCTIONS[instruction.op.name], operand, Reduced(index), width, count, width > 1 and self.narrow(operand)), (p, level, width))
+            self._add(Reduce(REDUCTIONS[instruction.op.name], operand, Reduced(index), width, count, width > 1 and self.narrow(operand)), (p, level, width))
 
     def _multiply(self, instruction: Instruction) -> None:
         left, right = instruction.arguments
