@@ -251,10 +251,11 @@ def test_products_of_all_steps(m, n, k, dtype, layouts):
     assert found.flags.c_contiguous and found.dtype == dtype and np.array_equal(found, a.astype(np.int64) @ b.astype(np.int64))
 
 
-def test_bits_do_not_depend_on_threads_and_repeat(monkeypatch):
+def test_bits_do_not_depend_on_threads_or_blocks_and_repeat(monkeypatch):
     monkeypatch.setattr(binding, "SHARED", 0)
     monkeypatch.setattr(binding, "SHARD", 1)
     monkeypatch.setattr(gemm, "SHARED", 0)
+    monkeypatch.setattr(machine, "LARGE", 1 << 12)
     results = []
     for threads in "1", "3", "3", "2":
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
@@ -262,6 +263,9 @@ def test_bits_do_not_depend_on_threads_and_repeat(monkeypatch):
         results.append(trained("LSTM", 6, 100, 40, 33))
     machine._WORKERS.clear()
     assert reasons() == ["", ""]
+    for loop in (next(reversed(replaying.PLANS.values())).loop, next(reversed(replaying.PLANS.values())).backward.loop):
+        loop.compiled.function.block = 7
+    results.append(trained("LSTM", 6, 100, 40, 33))
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ SHARED = 1 << 25
 """Work in one call from which on threads share it, in shards of at least ``SHARD`` rows."""
 
 SHARD = 8
+
+BLOCK = 1 << 19
+"""Bytes of scratch memory that stay in the cache: more rows than these take go through all steps block by block."""
 
 
 def compiled(loop: Loop, first: Sequence[str], last: Sequence[str]) -> Function | str:
@@ -60,6 +64,7 @@ class Function:
     def __init__(self, host: Machine, schedule: Schedule, made: Emitted, loop: Loop) -> None:
         self.host, self.rows, self.scratch = host, schedule.rows, made.scratch
         self.lanes = lanes(host, schedule.size)
+        self.block = max(BLOCK // max(made.scratch, 1), 48)
         self.written = {source.index for source in schedule.written}
         panels = {m.right: m.shape for products in schedule.products.values() for m in products}
         self.bindings = [Binding(source, loop, source in schedule.written, panels.get(source), schedule.constants) for source in made.sources]
@@ -86,7 +91,10 @@ class Function:
         address = places.ctypes.data
 
         def shard(first: int, last: int) -> None:
-            self._call(address, steps, first, last - first, scratch(self.scratch * (last - first)))
+            blocks = -(-(last - first) // self.block)
+            bounds = [first + (last - first) * k // blocks for k in range(blocks + 1)]
+            for row, end in itertools.pairwise(bounds):
+                self._call(address, steps, row, end - row, scratch(self.scratch * (end - row)))
 
         share(shard, self.rows, SHARD if work >= SHARED else self.rows)
         return True

@@ -153,6 +153,9 @@ def share(function: Callable[[int, int], None], rows: int, least: int) -> None:
 
 _OWN = threading.local()
 
+LARGE = 1 << 24
+"""Bytes of scratch memory that a thread does not keep."""
+
 
 def aligned(size: int) -> np.ndarray:
     """Bytes that begin at a multiple of 64."""
@@ -162,9 +165,9 @@ def aligned(size: int) -> np.ndarray:
 
 
 def scratch(size: int) -> int:
-    """The address of bytes of this thread's own, at a multiple of 64; the next call may give the same."""
+    """The address of bytes of this thread's own, at a multiple of 64; the next call may give the same, or free them."""
     memory = getattr(_OWN, "memory", None)
-    if memory is None or len(memory) < size:
+    if memory is None or len(memory) < size or len(memory) > max(size, LARGE):
         memory = _OWN.memory = aligned(size)
     return int(memory.__array_interface__["data"][0])
 
