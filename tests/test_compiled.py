@@ -103,7 +103,12 @@ class Along(Cell):
     def forward(self, x, h):
         a = self.x(x) + self.h(h)
         p = tg.softmax(a, axis=-1) - 0.01 * tg.log_softmax(h, axis=1)
-        h = tg.tanh(p + 0.1 * a / tg.norm(a, axis=-1, keepdims=True) + 0.1 * a.var(axis=-1, keepdims=True) * (x[:, :2] + h[:, :2]).std(axis=1, ddof=1, keepdims=True) - 0.1 * tg.max(a, axis=-1, keepdims=True))
+        h = tg.tanh(
+            p
+            + 0.1 * a / tg.norm(a, axis=-1, keepdims=True)
+            + 0.1 * a.var(axis=-1, keepdims=True) * (x[:, :2] + h[:, :2]).std(axis=1, ddof=1, keepdims=True)
+            - 0.1 * tg.max(a, axis=-1, keepdims=True)
+        )
         return h.var(axis=1), h
 
 
@@ -193,7 +198,20 @@ def test_what_is_not_finite_comes_out_as_from_numpy(dtype, monkeypatch):
 
     def step(x, h):
         a = x + h
-        return [tg.exp(a), tg.tanh(a), tg.sigmoid(a), tg.relu(a), tg.sqrt(a), 1 / a, tg.maximum(a, 0), tg.minimum(a, 1), tg.where(a > 0, a, -1), tg.sign(a), tg.absolute(a), a**2], h * 1
+        return [
+            tg.exp(a),
+            tg.tanh(a),
+            tg.sigmoid(a),
+            tg.relu(a),
+            tg.sqrt(a),
+            1 / a,
+            tg.maximum(a, 0),
+            tg.minimum(a, 1),
+            tg.where(a > 0, a, -1),
+            tg.sign(a),
+            tg.absolute(a),
+            a**2,
+        ], h * 1
 
     def run():
         with np.errstate(all="ignore"):
@@ -241,7 +259,9 @@ def test_random_programs_and_every_operation(monkeypatch):
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(st.integers(1, 200), st.integers(1, 140), st.sampled_from([1, 2, 7, 255, 256, 257, 600]), st.sampled_from([np.float32, np.float64]), st.tuples(*[st.sampled_from("CFS")] * 2))
+@given(
+    st.integers(1, 200), st.integers(1, 140), st.sampled_from([1, 2, 7, 255, 256, 257, 600]), st.sampled_from([np.float32, np.float64]), st.tuples(*[st.sampled_from("CFS")] * 2)
+)
 def test_products_of_all_steps(m, n, k, dtype, layouts):
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((m, k), (k, n)))
