@@ -9,6 +9,16 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.replay import Pure, replaying
 
+@pytest.fixture(autouse=True, scope="module")
+def in_numpy():
+    """Machine code lays out its memory for itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYGRAD_RNN_COMPILE", "never")
+        replaying.PLANS.clear()
+        yield
+    replaying.PLANS.clear()
+
+
 ACTIVATIONS = {"sigmoid": tg.sigmoid, "tanh": tg.tanh, "relu": tg.relu, "none": lambda a: a, "square": tg.square}
 
 

@@ -16,6 +16,7 @@ from ..errors import TapeError
 from ..ops.shaping import stack
 from .backward import Backward, Place, derive
 from .batching import is_view, takes_out, view_of
+from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
 from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, needed_for, once, operands, uses_of
@@ -162,7 +163,7 @@ class Plan:
         inputs = {*range(program.inputs), *(index for _, index in program.draws)}
         phase, _ = classify(program, inputs, set())
         constant = {i.result for i in program.instructions if phase[i.result] == ONCE}
-        found = gates(program, constant, [p.index for p in self.results if isinstance(p, Value)])
+        found = {} if available() else gates(program, constant, [p.index for p in self.results if isinstance(p, Value)])
         layout = Layout(program, program.instructions, {}, found)
         program.instructions = layout.instructions
         return program, layout.widths

@@ -73,6 +73,9 @@ def unroll(
 def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths: Any = None, reverse: bool = False) -> Explanation:
     """How :func:`unroll` would run a step: what is hoisted, replayed and deferred, and where each value lives; or why not.
 
+    Says also whether the replayed steps run as machine code, for which llvmlite must be installed (``pip install 'tinygrad-rnn[fast]'``) and the
+    work be large enough; the environment variable ``TINYGRAD_RNN_COMPILE`` set to ``never`` switches it off.
+
     ``tinygrad_rnn.unroll.explain`` is this function. It runs two steps and no more.
 
     >>> import tinygrad_rnn as tg
@@ -80,7 +83,7 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
     >>> print(tg.unroll.explain(lambda x, h: (None, x + h @ W), tg.zeros(4, 1, 1), tg.zeros(1, 1)))
     replay: 28 floating-point operations, 16 bytes kept for the backward pass
     <BLANKLINE>
-    forward, replayed 4 times
+    forward, replayed 4 times in NumPy: too little work to compile
      #  op      operands  shape   lives in   operations
     %2  matmul  h, W      (1, 1)  buffer 0            8
     %3  add     x, %2     (1, 1)  all steps           4
@@ -89,7 +92,7 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
      #  op         operands  shape   lives in  operations
     d1  transpose  W         (1, 1)  an array           0
     <BLANKLINE>
-    backward, replayed 4 times
+    backward, replayed 4 times in NumPy: too little work to compile
      #  op      operands  shape   lives in  operations
     d2  matmul  d0, d1    (1, 1)  buffer 0           8
     <BLANKLINE>
@@ -173,9 +176,8 @@ class Planned(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of a pure step: its plan, by its key, and which of its tensors that takes."""
+    """What is known of a pure step: the key of its plan, and which of its tensors that takes."""
 
-    plan: Plan
     key: Any
     outer: list[int]
     labels: Mapping[int, str]
@@ -254,9 +256,10 @@ class _Unrolling:
         if isinstance(self.step, Pure):
             signature = self._signature(self.step, xs, states)
             known = _KNOWN.get(signature)
-            if known is not None:
-                remember(known.key, known.plan)
-                return Planned(known.plan, [self.step.tensors[k] for k in known.outer], known.labels, [], known.structure)
+            plan = None if known is None else PLANS.get(known.key)
+            if known is not None and isinstance(plan, Plan):
+                remember(known.key, plan)
+                return Planned(plan, [self.step.tensors[k] for k in known.outer], known.labels, [], known.structure)
         trace, places = self.traced()
         if trace.reason:
             return trace.reason
@@ -283,7 +286,7 @@ class _Unrolling:
         if isinstance(self.step, Pure) and not program.draws:
             numbers = {id(t): k for k, t in enumerate(self.step.tensors)}
             if all(id(t) in numbers for t in program.outer):
-                _KNOWN[signature] = Known(plan, key, [numbers[id(t)] for t in program.outer], program.labels, tree.structure(y))
+                _KNOWN[signature] = Known(key, [numbers[id(t)] for t in program.outer], program.labels, tree.structure(y))
                 while len(_KNOWN) > LIMIT:
                     del _KNOWN[next(iter(_KNOWN))]
         return Planned(plan, program.outer, program.labels, drawn, tree.structure(y))
