@@ -1,6 +1,7 @@
 """Machine code of replayed unrolls: against NumPy's loop, against exact values, and what happens where there is none."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -368,6 +369,7 @@ def test_nothing_is_imported_before_it_is_used():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(binding, "SHARED", 0)
     monkeypatch.setattr(binding, "SHARD", 1)
@@ -375,6 +377,7 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     expected = trained("RNN", 4, 4, 2, 3)
     child = os.fork()
     if not child:
+        signal.alarm(30)
         good = all(np.array_equal(a, b) for a, b in zip(trained("RNN", 4, 4, 2, 3), expected, strict=True))
         os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
