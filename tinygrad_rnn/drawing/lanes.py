@@ -44,6 +44,12 @@ class LaneView:
         names, call = self.lane.key
         return str(names[-1]) + (f".{call + 1}" if call else "")
 
+    def gap(self) -> tuple[float, float]:
+        """The widest strip between the rails, or above or below them: from where to where."""
+        levels = sorted(self.rails.values())
+        gaps = zip([-20.0, *[y + 16 for y in levels]], [*[y - 16 for y in levels], self.height], strict=True)
+        return max(gaps, key=lambda gap: gap[1] - gap[0])
+
     def x(self, x: float, width: float) -> float:
         """From a place in the layout to one in a column: a backward lane is mirrored."""
         return width - self.offset - x if self.lane.backwards else self.offset + x
@@ -194,7 +200,7 @@ class LaneReader:
 
 def _cell(box: tuple[float, float], inputs: dict[int, tuple[float, float]], states: list[int]) -> Placed:
     """One box with all rails through it."""
-    width, height = max(box[0], sum(w + 8 for w, _ in inputs.values())), max(box[1], 24.0 * len(states))
+    width, height = max(box[0], sum(w + 8 for w, _ in inputs.values())), max(box[1], 30.0 * len(states))
     placed = Placed([(18 + width / 2, 0.0)], [(box[0], height)], width=width + 36, height=height / 2 + (56 if inputs else 8))
     for k, state in enumerate(states):
         placed.rails[state] = (k + 0.5) * height / len(states) - height / 2

@@ -193,9 +193,7 @@ class Nodes:
         suffix = "" if len(block.lanes) == 1 else f"-{view.id}"
         label = f"{len(columns)} more steps,\nthe same {boxes} boxes" if self.depth != "cell" else f"{len(columns)} more steps"
         node = Node(self.ids.new(f"{frame.id}{suffix}-folded"), label, "fold", step=columns[0] + 1, lane=view.id if len(self.reading.lanes) > 1 else "")
-        levels = sorted(view.rails.values())
-        gaps = list(zip([-20.0, *[y + 16 for y in levels]], [*[y - 16 for y in levels], view.height], strict=True))
-        low, high = max(gaps, key=lambda gap: gap[1] - gap[0])
+        low, high = view.gap()
         node.x, node.y, node.width, node.height = frame.x + frame.width / 2, base + (low + high) / 2, min(130.0, frame.width - 20), 34.0
         self._add(node, frame)
         for state, y in view.rails.items():
