@@ -240,8 +240,9 @@ class Builder(Paths):
                 continue
             y, name = self.base(view) + view.rails[state], view.names[state]
             side = rail.x + (1 if lane.backwards else -1) * rail.width / 2
-            if there is not None and state in there.sketch.where and before in block.columns:
-                made = there.sketch.where[state][0]
+            which = reader.makers(before).get(state, -1) if there is not None else -1
+            if there is not None and which in there.sketch.where:
+                made = there.sketch.where[which][0]
                 offset = self._left(block, before)
                 out = [(offset + a, self.base(view) + b) for a, b in self._exit(view, block, there, made, view.rails[state], before)]
                 self._edge(self.box[lane.number, before, made], rail, line, lane.groups[first], "state", [*out, (side, y)], state=name, step=first + 1)
