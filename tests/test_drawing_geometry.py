@@ -134,6 +134,18 @@ def test_rails_are_level(drawn):
             assert len(middles) <= 1, (rail, middles)
 
 
+@pytest.mark.parametrize("make", [gallery.rnn, gallery.lstm, gallery.lstm_folded, gallery.two_layers, gallery.bidirectional_folded], ids=lambda make: make.__name__)
+def test_states_run_straight_along_their_rails(make):
+    graph, _ = picture(make)
+    heights = {(rail.state, rail.lane): rail.y for rail in graph.rails}
+    by_id = {n.id: n for n in graph.nodes}
+    carried = [e for e in graph.edges if e.kind == "state" and by_id[e.tail].kind in ("op", "rail", "state")]
+    assert len(carried) > 3
+    for edge in carried:
+        lane = by_id[edge.tail].lane or graph.rails[0].lane
+        assert all(y == pytest.approx(heights[edge.state, lane], abs=0.01) for _, y in edge.points)
+
+
 def test_identical_steps_look_the_same(drawn):
     graph, _ = drawn
     shapes = {}
