@@ -96,7 +96,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = plain(current())
-        if self._name is None:
+        if self._name is None and state.recording:
             self._name_parts()
         inner = state.replace(scope=(*state.scope, (self._name or type(self).__name__, None)))
         with installed(inner):
