@@ -254,7 +254,7 @@ def test_the_norm_of_a_product_needs_no_product(scale, batch, rows, columns, see
     x, g = (rng.standard_normal((batch, n)).astype(np.float32) for n in (rows, columns))
     with np.errstate(all="ignore"):
         found = norm(Product((x, g * np.float32(scale))))
-    assert found == pytest.approx(float(np.linalg.norm(x.T.astype(float) @ (g * np.float32(scale)).astype(float))), rel=1e-3)
+    assert found == pytest.approx(float(np.linalg.norm(x.T.astype(float) @ (g * np.float32(scale)).astype(float))), rel=1e-3, abs=0)
 
 
 def test_each_edge_has_the_gradient_of_its_own_operand():
@@ -336,6 +336,21 @@ def test_a_module_draws_itself():
     net = nn.Sequential(nn.Linear(4, 3, rng=0), nn.Tanh())
     chain = net.graph(tg.zeros(2, 4))
     assert [(e.tail, e.head, e.label) for e in chain.edges if e.kind == "flow"] == [("matmul", "add", "2×3"), ("add", "tanh", "2×3")]
+
+
+def test_a_node_knows_the_line_that_made_it():
+    class Mine(nn.Module):
+        def __init__(self):
+            self.W = nn.Parameter(tg.eye(3))
+
+        def forward(self, x):
+            y = x @ self.W
+            return tg.tanh(y)
+
+    nodes = Mine().graph(tg.ones(2, 3)).nodes
+    lines = {n.op: n.source for n in nodes if n.kind in ("op", "output")}
+    file, _, line = lines["matmul"].partition(":")
+    assert file == "test_drawing.py" and lines["tanh"] == f"{file}:{int(line) + 1}"
 
 
 def test_bad_arguments():

@@ -194,6 +194,7 @@ def test_time_runs_right_and_back_inputs_are_below_and_layers_above():
 CHOICES = ["tanh", "sigmoid", "matmul", "add", "multiply", "subtract", "halves", "scale", "join"]
 
 
+@pytest.mark.filterwarnings("ignore::tinygrad_rnn.replay.unrolling.EagerWarning")
 @settings(max_examples=60, deadline=None)
 @given(
     program=st.lists(st.tuples(st.sampled_from(CHOICES), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=14),
