@@ -141,11 +141,13 @@ class Graph:
         """DOT text, every node in its place: ``neato -n2`` draws what the SVG shows."""
         from .dot import dot
 
-        return dot(self)
+        with uncollected():
+            return dot(self)
 
     def svg(self) -> str:
         """The picture as SVG text."""
-        return svg(self)
+        with uncollected():
+            return svg(self)
 
     def html(self) -> str:
         """The picture as one page that needs nothing else: pan, zoom, fold, and the gradient step by step."""
