@@ -9,6 +9,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.replay import Pure, replaying
 
+
 @pytest.fixture(autouse=True, scope="module")
 def in_numpy():
     """Machine code lays out its memory for itself."""
@@ -147,3 +148,26 @@ def test_forward_alone_and_what_needs_no_gradient_make_plans_of_their_own():
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     assert not network(x)[0].requires_grad
+
+
+@pytest.mark.parametrize("step", ["slice", "whole", "sum", "chain"])
+def test_products_for_all_steps_are_nobodys_memory_but_the_callers(step):
+    """What is returned, or read again by the backward pass, must not lie in memory that the next call writes to."""
+    W, b = weights(3, 16, seed=1), weights(16, seed=2)
+
+    def run(x, h):
+        p = x @ W
+        y = {"slice": p[:, :8], "whole": p, "sum": p + b, "chain": tg.tanh((p + b) * b)}[step]
+        return y, tg.tanh(h + y[:, :8] * h)
+
+    x, h = weights(6, 4, 3, seed=3), weights(4, 8, seed=4)
+    first, last = tg.unroll(run, x, h, mode="replay")
+    kept = first.detach().numpy().copy()
+    tg.unroll(run, x * 2, h, mode="replay")[0].sum().backward()
+    np.testing.assert_array_equal(first.detach().numpy(), kept)
+    ours = tg.grad((first * first).sum() + last.sum(), [W, b, x, h], allow_unused=True)
+    first, last = tg.unroll(run, x, h, mode="eager")
+    for a, e in zip(ours, tg.grad((first * first).sum() + last.sum(), [W, b, x, h], allow_unused=True), strict=True):
+        assert (a is None) == (e is None)
+        if a is not None and e is not None:
+            np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-12, atol=1e-12)

@@ -141,15 +141,28 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
     return None
 
 
+def stacked_panels(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array (time, panels, rows, width) in which each panel is contiguous for all steps together."""
+    steps, count, rows, width = shape
+    return np.empty((count, steps, rows, width), dtype).transpose(1, 0, 2, 3)
+
+
 def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ...]) -> Batched | None:
     first, second = program.at(arguments[0]).ndim, program.at(arguments[1]).ndim
     if varies == (True, False) and second == 2 and first in (1, 2):
-        return lambda x, y, steps: dot(x.reshape((math.prod(x.shape[:-1]), x.shape[-1])), y).reshape((*x.shape[:-1], y.shape[1]))
+
+        def product(x: np.ndarray, y: np.ndarray, steps: int, *, out: np.ndarray | None = None) -> np.ndarray:
+            shape = (*x.shape[:-1], y.shape[1])
+            return dot(x.reshape((math.prod(x.shape[:-1]), x.shape[-1])), y, None if out is None else out.reshape(-1, y.shape[1])).reshape(shape)
+
+        return product
     if varies == (True, False) and second == 3 and first == 2:
 
-        def panelled(x: np.ndarray, y: np.ndarray, steps: int) -> np.ndarray:
-            made: np.ndarray = np.matmul(x.reshape(len(x) * x.shape[1], x.shape[2]), y)
-            return made.reshape(len(y), len(x), x.shape[1], y.shape[2]).transpose(1, 0, 2, 3)
+        def panelled(x: np.ndarray, y: np.ndarray, steps: int, *, out: np.ndarray | None = None) -> np.ndarray:
+            rows, (count, _, width) = len(x) * x.shape[1], y.shape
+            into = stacked_panels((len(x), count, x.shape[1], width), x.dtype) if out is None else out
+            np.matmul(x.reshape(rows, x.shape[2]), y, out=into.transpose(1, 0, 2, 3).reshape(count, rows, width))
+            return into
 
         return panelled
     if first == second == 2:

@@ -53,15 +53,15 @@ def wanted(work: float, least: int) -> str:
     return f"{SETTING} is never" if setting == "never" else ""
 
 
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``a @ b`` of two matrices."""
+def dot(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """``a @ b`` of two matrices, in ``out``, C-contiguous, where it is given."""
     if not wanted(a.shape[0] * a.shape[1] * b.shape[1], PRODUCT):
         from .gemm import product
 
-        found = product(a, b)
+        found = product(a, b, out)
         if found is not None:
             return found
-    return np.asarray(a.dot(b))
+    return np.asarray(a.dot(b, out))
 
 
 class Compiled:

@@ -22,21 +22,23 @@ DEPTH, HEIGHT = 256, 192
 """Elements of the inner axis, and rows, in a block."""
 
 
-def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
-    """``a @ b`` of two matrices in any layout, C-contiguous; None where there is no machine code for it."""
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray | None:
+    """``a @ b`` of two matrices in any layout, C-contiguous, in ``out`` where it is given; None where there is no machine code for it."""
     (m, k), n = a.shape, b.shape[1]
     fit = a.dtype == b.dtype and a.dtype.char in "fd" and m * n * k and a.flags.aligned and b.flags.aligned
     call = _function(a.itemsize) if fit else None
     if call is None:
         return None
-    out = np.empty((m, n), a.dtype)
+    if out is None:
+        out = np.empty((m, n), a.dtype)
+    into = out.ctypes.data
     item, column = a.itemsize, machine_width(a.itemsize)
     columns = -(-n // column) * column
 
     def rows(first: int, last: int) -> None:
         panels = scratch(DEPTH * (columns + HEIGHT * 2) * item + 64 * (HEIGHT + 1))
         blocks = panels + DEPTH * columns * item
-        start = (a.ctypes.data + first * a.strides[0], *a.strides, b.ctypes.data, *b.strides, out.ctypes.data + first * n * item, n * item, last - first, n, k)
+        start = (a.ctypes.data + first * a.strides[0], *a.strides, b.ctypes.data, *b.strides, into + first * n * item, n * item, last - first, n, k)
         call(*start, panels, blocks)
 
     share(rows, m, 48 if m * n * k >= SHARED else m)

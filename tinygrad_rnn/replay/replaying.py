@@ -15,7 +15,7 @@ from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.shaping import stack
 from .backward import Backward, Place, derive
-from .batching import is_view, takes_out, view_of
+from .batching import is_view, stacked_panels, takes_out, view_of
 from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
@@ -62,17 +62,6 @@ class Plan:
                 index = made[index].arguments[0].index
             self.stored.add(index)
         self.instructions = needed_for(program.instructions, [*(p.index for p in results if isinstance(p, Value)), *self.stored, *saved])
-        self.before: list[tuple[int, Runner, int | None]] = []
-        """What runs before the loop, and the value in whose place its result may live."""
-        uses = uses_of(self.instructions)
-        needed = {p.index for p in results if isinstance(p, Value)} | self.stored | set(self.view_of)
-        for instruction in self.instructions:
-            index, function = instruction.result, whole.get(instruction.result)
-            if self.phase[index] == ONCE:
-                self.before.append((index, once(instruction, program.dtype(index)), None))
-            elif self.phase[index] == HOISTED and function is not None:
-                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
-                self.before.append((index, for_all(instruction, function, program.dtype(index)), dying[0] if dying and takes_out(function) else None))
         loop = [i for i in self.instructions if self.phase[i.result] == LOOP]
         inloop = {i.result for i in loop}
         stacked = {k for k in self.stored if k in inloop}
@@ -97,6 +86,27 @@ class Plan:
             else:
                 self.exposed.append(top + state + j)
                 self.copies[top + state + j] = place
+        self.before: list[tuple[int, Runner, int | None]] = []
+        """What runs before the loop, and the value in whose memory its result lives, if not in memory of its own."""
+        self.early: list[int] = []
+        """Products for all steps, which the loop alone reads."""
+        uses = uses_of(self.instructions)
+        needed = {p.index for p in results if isinstance(p, Value)} | self.stored | set(self.view_of)
+        for instruction in reversed(self.instructions):
+            # What may share memory with what lives on must live on.
+            if instruction.result in needed:
+                needed |= {p.index for p in flat(instruction) if isinstance(p, Value)}
+        for instruction in self.instructions:
+            index, function = instruction.result, whole.get(instruction.result)
+            if self.phase[index] == ONCE:
+                self.before.append((index, once(instruction, program.dtype(index)), None))
+            elif self.phase[index] == HOISTED and function is not None:
+                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
+                home = dying[0] if dying and takes_out(function) else None
+                if instruction.op.name == "matmul" and takes_out(function) and index not in needed:
+                    self.early.append(index)
+                    home = index
+                self.before.append((index, for_all(instruction, function, program.dtype(index)), home))
         stacked |= {k for k in [*self.slots, *self.exposed] if k in inloop}
         self.written = stacked | set(self.copies)
         """What has an array a step that the loop writes."""
@@ -181,6 +191,9 @@ class Plan:
 
     def _short(self, steps: int) -> Workspace:
         arrays = self._stacks(steps, self.brief)
+        for index in self.early:
+            shape, dtype = self.laid.shape(index), self.laid.dtype(index)
+            arrays[index] = stacked_panels((steps, *shape), dtype) if len(shape) == 3 else np.empty((steps, *shape), dtype)
         return Workspace(arrays, self.loop.scratched(arrays))
 
     def _stacks(self, steps: int, indices: Iterable[int]) -> dict[int, np.ndarray]:
