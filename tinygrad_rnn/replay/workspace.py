@@ -33,7 +33,7 @@ class Pool:
     One of more than ``large`` bytes is not kept: there the time that it takes to fill it outweighs the faults.
     """
 
-    limit, count, large = 1 << 28, 256, 1 << 27
+    limit, count, large = 1 << 28, 256, 100 << 20
 
     def __init__(self) -> None:
         self._free: OrderedDict[Any, list[Workspace]] = OrderedDict()
