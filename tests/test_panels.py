@@ -56,6 +56,14 @@ class Gated:
         return (a if self.whole else None), new
 
 
+class Bare:
+    def __init__(self, step, tensors):
+        self.step, self.tensors = step, tensors
+
+    def __call__(self, x, h):
+        return self.step(x, h)
+
+
 def run(cell, x, h, mode, lengths, reverse):
     outputs, last = tg.unroll(cell, x, h, mode=mode, lengths=lengths, reverse=reverse)
     loss = (last * last).sum() + (0 if outputs is None else tg.sin(outputs).sum())
@@ -171,3 +179,16 @@ def test_products_for_all_steps_are_nobodys_memory_but_the_callers(step):
         assert (a is None) == (e is None)
         if a is not None and e is not None:
             np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("join", [lambda u, v: [u, u], lambda u, v: [u, v, u], lambda u, v: [v, v, u, u]])
+def test_a_part_that_stands_twice_in_a_whole_is_written_twice(join):
+    W = weights(4, 4, seed=1)
+
+    def step(x, h):
+        parts = tg.concatenate(join(h * 0.5, tg.tanh(h)), axis=-1)
+        return None, tg.tanh(x + parts[..., 2:6] + h @ W) + parts[..., -4:].sum(axis=-1, keepdims=True)
+
+    x, h = weights(5, 2, 4, seed=2), weights(2, 4, seed=3)
+    for a, b in zip(run(Bare(step, [W]), x, h, "replay", None, False), run(Bare(step, [W]), x, h, "eager", None, False), strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-12, atol=1e-13)

@@ -276,7 +276,7 @@ class Loop:
             if not self.parts[result].whole:
                 self.zeroed.append(result)
             for k, (part, _, view) in enumerate(self.parts[result].parts):
-                if isinstance(part, Value) and self.aliases.get(part.index, (None,))[0] == result:
+                if isinstance(part, Value) and self.aliases.get(part.index) == (result, view):
                     continue
                 self.lines.append(f"copyto({self._view(result, k, result, view)}, {self._name(part)})")
             return
