@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.replay.expanding import Flow, expanded
+from tinygrad_rnn.core.tape import Product
+from tinygrad_rnn.replay.expanding import Flow, expanded, norm
 
 
 def numbers(*shape, seed=0):
@@ -246,6 +247,38 @@ def test_norms_neither_overflow_nor_vanish_in_float32(value):
     assert flow.norms[tg.tape(w * 1.0).leaves[0]] == pytest.approx(2 * value, rel=1e-5)
 
 
+@settings(max_examples=30, deadline=None)
+@given(scale=st.sampled_from([1e-28, 1e-20, 1e-3, 1.0, 1e18]), batch=st.integers(1, 4), rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 9))
+def test_the_norm_of_a_product_needs_no_product(scale, batch, rows, columns, seed):
+    rng = np.random.default_rng(seed)
+    x, g = (rng.standard_normal((batch, n)).astype(np.float32) for n in (rows, columns))
+    with np.errstate(all="ignore"):
+        found = norm(Product((x, g * np.float32(scale))))
+    assert found == pytest.approx(float(np.linalg.norm(x.T.astype(float) @ (g * np.float32(scale)).astype(float))), rel=1e-3, abs=0)
+
+
+def test_each_edge_has_the_gradient_of_its_own_operand():
+    rng = np.random.default_rng(0)
+    a, b = (tg.tensor(rng.standard_normal((2, 3)), requires_grad=True, name=name) for name in "ab")
+    picture = tg.graph((tg.tanh(a) * tg.exp(b)).sum(), gradients=True)
+    norms = {edge.tail: edge.norm for edge in picture.edges if edge.head == "multiply"}
+    assert norms == pytest.approx({"tanh": np.linalg.norm(np.exp(b.numpy())), "exp": np.linalg.norm(np.tanh(a.numpy()))})
+
+
+def test_slices_are_ports_only_if_they_share_nothing():
+    def split(first, second):
+        W = tg.tensor(np.eye(4), requires_grad=True, name="W")
+        h = tg.tensor(np.ones((2, 4)))
+        for t in range(3):
+            with tg.scope("step", step=t):
+                a = h @ W
+                h = tg.concatenate([tg.tanh(a[..., first]), a[..., second] * 2.0], axis=-1)
+        return [[port.label for port in node.ports] for node in tg.graph(h.sum()).nodes if node.step == 2 and node.ports]
+
+    assert split(slice(0, 2), slice(2, 4)) == [["0:2 tanh", "2:4"]]
+    assert split(slice(0, 2), slice(1, 3)) == []
+
+
 def test_values_are_those_of_the_steps():
     network = nn.LSTM(3, 4, rng=0)
     _, (h, _) = network(x := numbers(4, 2, 3).astype(np.float32))
@@ -303,6 +336,21 @@ def test_a_module_draws_itself():
     net = nn.Sequential(nn.Linear(4, 3, rng=0), nn.Tanh())
     chain = net.graph(tg.zeros(2, 4))
     assert [(e.tail, e.head, e.label) for e in chain.edges if e.kind == "flow"] == [("matmul", "add", "2×3"), ("add", "tanh", "2×3")]
+
+
+def test_a_node_knows_the_line_that_made_it():
+    class Mine(nn.Module):
+        def __init__(self):
+            self.W = nn.Parameter(tg.eye(3))
+
+        def forward(self, x):
+            y = x @ self.W
+            return tg.tanh(y)
+
+    nodes = Mine().graph(tg.ones(2, 3)).nodes
+    lines = {n.op: n.source for n in nodes if n.kind in ("op", "output")}
+    file, _, line = lines["matmul"].partition(":")
+    assert file == "test_drawing.py" and lines["tanh"] == f"{file}:{int(line) + 1}"
 
 
 def test_bad_arguments():

@@ -6,8 +6,12 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import gallery
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import tinygrad_rnn as tg
 from tinygrad_rnn.drawing.layout import crosses, text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -130,6 +134,18 @@ def test_rails_are_level(drawn):
             assert len(middles) <= 1, (rail, middles)
 
 
+@pytest.mark.parametrize("make", [gallery.rnn, gallery.lstm, gallery.lstm_folded, gallery.two_layers, gallery.bidirectional_folded], ids=lambda make: make.__name__)
+def test_states_run_straight_along_their_rails(make):
+    graph, _ = picture(make)
+    heights = {(rail.state, rail.lane): rail.y for rail in graph.rails}
+    by_id = {n.id: n for n in graph.nodes}
+    carried = [e for e in graph.edges if e.kind == "state" and by_id[e.tail].kind in ("op", "rail", "state")]
+    assert len(carried) > 3
+    for edge in carried:
+        lane = by_id[edge.tail].lane or graph.rails[0].lane
+        assert all(y == pytest.approx(heights[edge.state, lane], abs=0.01) for _, y in edge.points)
+
+
 def test_identical_steps_look_the_same(drawn):
     graph, _ = drawn
     shapes = {}
@@ -156,6 +172,71 @@ def test_lines_end_at_their_boxes_and_cross_no_other(drawn):
                 if any(crosses(a, b, inner) for a, b in itertools.pairwise(points)):
                     crossing.append((g.get("data-tail"), g.get("data-head"), name))
     assert not crossing
+
+
+def test_time_runs_right_and_back_inputs_are_below_and_layers_above():
+    graph, root = picture(gallery.bidirectional_layers)
+    placed = boxes(root)
+    for edge in graph.edges:
+        if edge.kind == "state" and edge.tracked:
+            tail, head = placed[edge.tail], placed[edge.head]
+            assert (tail[0] > head[2]) if "reverse" in edge.tail else (tail[2] < head[0])
+    levels = {lane: [placed[n.id] for n in graph.nodes if n.lane == lane] for lane in ("l0", "l0_reverse", "l1", "l1_reverse")}
+    for low, high in itertools.pairwise(levels.values()):
+        assert max(box[3] for box in high) < min(box[1] for box in low)
+    for n in graph.nodes:
+        if n.kind == "input":
+            assert all(placed[n.id][1] >= placed[m.id][3] for m in graph.nodes if m.lane == n.lane and m.step == n.step and m is not n)
+    outside = [placed[n.id] for n in graph.nodes if n.kind == "output"]
+    assert outside and all(box[0] > max(frame.x + frame.width for frame in graph.clusters) for box in outside)
+
+
+CHOICES = ["tanh", "sigmoid", "matmul", "add", "multiply", "subtract", "halves", "scale", "join"]
+
+
+@pytest.mark.filterwarnings("ignore::tinygrad_rnn.replay.unrolling.EagerWarning")
+@settings(max_examples=60, deadline=None)
+@given(
+    program=st.lists(st.tuples(st.sampled_from(CHOICES), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=14),
+    states=st.integers(1, 3), steps=st.integers(1, 9), reverse=st.booleans(), depth=st.sampled_from(["op", "tape", "cell"]), fold=st.sampled_from(["auto", None, 1]),
+    options=st.fixed_dictionaries({"gradients": st.booleans(), "rolled": st.booleans()}), last=st.booleans(),
+)  # fmt: skip
+def test_whatever_a_step_does_nothing_overlaps(program, states, steps, reverse, depth, fold, options, last):
+    """Random cells: their pictures are made, boxes stand apart, columns are equal, and lines begin and end where they should."""
+    weights = [tg.tensor(np.eye(4) * 0.5, requires_grad=True, name=f"W{k}") for k in range(3)]
+
+    def step(x, given):
+        pool = [x, *given]
+        for op, a, b in program:
+            u, v = pool[a % len(pool)], pool[b % len(pool)]
+            if op in ("tanh", "sigmoid"):
+                pool.append(getattr(tg, op)(u))
+            elif op == "matmul":
+                pool.append(u @ weights[b % 3])
+            elif op == "halves":
+                pool += [tg.concatenate([tg.tanh(u[..., :2]), u[..., 2:]], axis=-1)]
+            elif op == "scale":
+                pool.append(u * 0.5)
+            elif op == "join":
+                pool.append(tg.concatenate([u, v], axis=-1)[..., 2:6])
+            else:
+                pool.append(getattr(tg, op)(u, v))
+        new = tuple(tg.tanh(pool[-1 - k % len(pool)] + given[k] @ weights[k % 3]) for k in range(states))
+        return new[0], new
+
+    y, final = tg.unroll(step, tg.tensor(np.ones((steps, 2, 4))), (tg.tensor(np.zeros((2, 4))),) * states, reverse=reverse)
+    graph = tg.graph(final[-1].sum() if last else y.sum(), depth=depth, fold=fold, **options)
+    root = ElementTree.fromstring(graph.svg())
+    placed = boxes(root)
+    for (name, box), (other, its) in itertools.combinations(placed.items(), 2):
+        assert not overlap(box, its), (name, other)
+    left, top, width, height = map(float, root.get("viewBox").split())
+    assert all(left <= b[0] and b[2] <= left + width and top <= b[1] and b[3] <= top + height for b in placed.values())
+    for g, points in edges(root):
+        tail, head = placed[g.get("data-tail")], placed[g.get("data-head")]
+        for (x, y), box in ((points[0], tail), (points[-1], head)):
+            assert box[0] - 1.5 <= x <= box[2] + 1.5 and box[1] - 1.5 <= y <= box[3] + 1.5, g.get("id")
+    assert graph.dot.count("->") == len(graph.edges)
 
 
 def test_it_can_be_read_without_seeing_it(drawn):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.replay import replaying, unrolling
+from tinygrad_rnn.replay import replaying, unrolling, workspace
 
 
 def laws(examples):
@@ -692,12 +692,13 @@ def test_an_index_from_outside_that_was_changed_in_place_is_refused(fresh):
 
 def test_buffers_are_given_back_and_taken_again(fresh):
     step, _, x, state = lstm()
-    replaying.POOL._free.clear()
-    replaying.POOL._bytes = 0
+    pool = workspace.POOL
+    while pool._free:
+        for space in pool._free.popitem()[1]:
+            pool._bytes, pool._held = pool._bytes - space.nbytes, pool._held - 1
 
     def held():
-        (plan,) = replaying.PLANS.values()
-        return sum(map(len, plan.pool._free.values())), plan.pool._bytes
+        return pool._held, pool._bytes
 
     def forward():
         return tg.unroll(step, x, state, mode="replay")
@@ -706,7 +707,7 @@ def test_buffers_are_given_back_and_taken_again(fresh):
     try:
         forward()[0].sum().backward()
         after = held()
-        assert after[1] == sum(a.nbytes for (plan,) in [replaying.PLANS.values()] for arrays in plan.pool._free.values() for a in arrays) > 0
+        assert after[1] == sum(a.nbytes for spaces in pool._free.values() for space in spaces for a in space.owned) > 0
         for _ in range(3):
             results = forward()
             assert held() < after

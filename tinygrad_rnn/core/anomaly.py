@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,12 @@ def _observe(op: Any, values: tuple[Any, ...], out: Any) -> None:
             f"forward of {op.name}{f' in scope {scope}' if scope else ''}: the result has {bad} of {out.size} values not finite, "
             f"though its operands are finite, recorded at {line}"
         )
+
+
+def note_line(op: Any, values: tuple[Any, ...], out: Any) -> None:
+    """An observer that notes for each record where the user's code called the operation, as ``file.py:12``."""
+    if out._node is not None and not out._node.is_leaf:
+        out._node.source = os.path.basename(user_line())
 
 
 _observe.backward = _inspect  # type: ignore[attr-defined]

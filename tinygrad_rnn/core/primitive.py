@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DtypeError, GradientError, NotDifferentiableError, TapeError, TinygradError
 from . import tensor as _tensor
-from .state import current, installed, next_index, plain
+from .state import State, current, installed, next_index, plain
 from .tape import Array, Record
 from .tensor import FUNCTIONS, Tensor, as_tensor, describe, is_tensor, restated, short, wrap
 
@@ -134,6 +134,16 @@ class Primitive:
         self.function.__kwdefaults__ = self.signature.__kwdefaults__
         self.function.__code__ = loaded["call"].__code__
         self.compiled = True
+
+    def takes(self, values: tuple[Any, ...]) -> bool:
+        """Whether the operands are tensors and plain Python values, and one of them a tensor: what the generated function takes."""
+        tracked = False
+        for name, value in zip(self.parameters, values, strict=True):
+            if type(value) is _tensor.Tensor:
+                tracked = True
+            elif name not in self.static_names and not PLAIN[type(value)]:
+                return False
+        return tracked
 
     def place_of(self, name: str) -> int | None:
         """Which parent a saved value of this name is; -1 is the output, None no operand."""
@@ -330,6 +340,9 @@ def general(op: Primitive, values: tuple[Any, ...]) -> Any:
     """Any call that the generated function does not take: other operand types, observers, no tensor at all."""
     if op.namespace.get("Tensor") is not _tensor.Tensor:
         op.compile()
+    state = current()
+    if state.special and not op.sequence and op.takes(values):
+        return _observed(op, values, plain(state))
     arguments = dict(zip(op.parameters, values, strict=True))
     name = op.sequence
     if name:
@@ -350,19 +363,21 @@ def general(op: Primitive, values: tuple[Any, ...]) -> Any:
             arguments[p] = _operand(op, p, given, p in op.saved_names)
             if isinstance(given, np.ndarray):
                 arguments[p]._source = given
-    state = current()
-    if not state.special:
-        return _call(op, arguments)
-    state = plain(state)
+    values = tuple([arguments[p] for p in op.parameters])
+    return _observed(op, values, plain(state)) if state.special else _call(op, values)
+
+
+def _observed(op: Primitive, values: tuple[Any, ...], state: State) -> Any:
     with installed(state.quiet):
-        out = _call(op, arguments)
+        out = _call(op, values)
     for observer in state.observers:
-        observer(op, tuple(arguments[p] for p in op.parameters), out)
+        observer(op, values, out)
     return out
 
 
-def _call(op: Primitive, arguments: dict[str, Any]) -> Any:
-    return op.function(*[arguments[p] for p in op.positional], **{p: arguments[p] for p in op.keyword})
+def _call(op: Primitive, values: tuple[Any, ...]) -> Any:
+    count = len(op.positional)
+    return op.function(*values[:count], **dict(zip(op.keyword, values[count:], strict=True))) if op.keyword else op.function(*values)
 
 
 def _raw(op: Primitive, arguments: dict[str, Any], values: tuple[Any, ...]) -> Any:
@@ -421,8 +436,7 @@ def shape_of(record: Record, position: int) -> tuple[int, ...]:
 
 def no_rule(op: Primitive, argument: str) -> NotDifferentiableError:
     return NotDifferentiableError(
-        f"{op.name}: argument {argument} requires grad, but {op.name} has no gradient rule for it; "
-        f"pass {argument}.detach(), or give the operation a rule with tg.defvjp"
+        f"{op.name}: argument {argument} requires grad, but {op.name} has no gradient rule for it; pass {argument}.detach(), or give the operation a rule with tg.defvjp"
     )
 
 
@@ -442,9 +456,7 @@ def primitive(function: np.ufunc, /) -> _Decorator: ...
 def primitive(function: None = None, /, *, implements: Any = None, sequence: str | None = None, constant: str = "", differentiable: bool = True) -> _Decorator: ...
 @overload
 def primitive(function: Callable[P, Any], /) -> Op[P, Any]: ...
-def primitive(
-    function: Any = None, /, *, implements: Any = None, sequence: str | None = None, constant: str = "", differentiable: bool = True
-) -> Any:
+def primitive(function: Any = None, /, *, implements: Any = None, sequence: str | None = None, constant: str = "", differentiable: bool = True) -> Any:
     """Make an operation of a function of ndarrays; give it rules with ``tg.defvjp`` or ``@operation.rule``.
 
     Parameters without a default, and those with a rule, may be tensors; the others are static. On ndarrays
@@ -611,9 +623,7 @@ class _Manual:
         return [gi if p is not None else None for p, gi in zip(parents, gradients, strict=True)]
 
 
-def manual(
-    name: str, out: np.ndarray, nodes: tuple[Record | None, ...], backward: Callable[[Any], list[Any]], operands: list[Any] | None = None, **static: Any
-) -> Tensor:
+def manual(name: str, out: np.ndarray, nodes: tuple[Record | None, ...], backward: Callable[[Any], list[Any]], operands: list[Any] | None = None, **static: Any) -> Tensor:
     """A tensor on a record whose gradient for each of ``nodes`` comes from ``backward(g)``; listings show ``static``."""
     record = Record()
     record.op = cast(Primitive, _Manual(name, tuple(static)))
@@ -623,5 +633,3 @@ def manual(
     record.static = tuple(static.values())
     record.shape, record.dtype, record.state, record.index = out.shape, out.dtype, current(), next_index()
     return wrap(out, record)
-
-

@@ -88,6 +88,9 @@ class Arrangement:
             block.shown = self._shown(block, fold)
             for view in block.lanes:
                 self.readers[view.lane].read([columns[0] for columns in block.shown if len(columns) == 1] + [columns[0] for columns in block.shown if len(columns) > 1])
+                low, high = view.gap()
+                if high - low < 40 and any(len(columns) > 1 for columns in block.shown):
+                    view.height = max(view.rails.values(), default=0.0) + 16 + 40
 
     def _shown(self, block: Block, fold: Any) -> list[list[int]]:
         columns = block.columns

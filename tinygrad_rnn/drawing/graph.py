@@ -143,11 +143,13 @@ class Graph:
         """DOT text, every node in its place: ``neato -n2`` draws what the SVG shows."""
         from .dot import dot
 
-        return dot(self)
+        with uncollected():
+            return dot(self)
 
     def svg(self) -> str:
         """The picture as SVG text."""
-        return svg(self)
+        with uncollected():
+            return svg(self)
 
     def unfolded(self) -> Graph:
         """The picture with every step drawn: itself where none is folded, else drawn again from the computation, without changes made to this one."""

@@ -44,6 +44,12 @@ class LaneView:
         names, call = self.lane.key
         return str(names[-1]) + (f".{call + 1}" if call else "")
 
+    def gap(self) -> tuple[float, float]:
+        """The widest strip between the rails, or above or below them: from where to where."""
+        levels = sorted(self.rails.values())
+        gaps = zip([-20.0, *[y + 16 for y in levels]], [*[y - 16 for y in levels], self.height], strict=True)
+        return max(gaps, key=lambda gap: gap[1] - gap[0])
+
     def x(self, x: float, width: float) -> float:
         """From a place in the layout to one in a column: a backward lane is mirrored."""
         return width - self.offset - x if self.lane.backwards else self.offset + x
@@ -58,7 +64,11 @@ class LaneReader:
         self.sketches: dict[Any, Sketch] = {}
         self.layouts: dict[Any, Placed] = {}
         columns = sorted(lane.groups)
-        middle = columns[len(columns) // 2]
+        whole = [column for column in columns if len(lane.groups[column]) == lane.usual]
+        before = 1 if lane.backwards else -1
+        # A step that is like most, and reads one that is.
+        usual = [column for column in whole if len(lane.groups.get(column + before, ())) == lane.usual] or whole
+        middle = usual[len(usual) // 2]
         self.reference = self._sketch(middle)
         self.slots = self._slots(middle)
         self.view = LaneView(lane, self._names(middle))
@@ -108,9 +118,31 @@ class LaneReader:
                     return re.sub(r"(?<=.)_?0$", "", name)
         return None
 
+    def makers(self, column: int) -> dict[int, int]:
+        """For each state the record that makes it, by its place in this step: that of most steps, or what the next step reads."""
+        lane = self.lane
+        if len(lane.groups[column]) == lane.usual:
+            return {state: state for state in lane.states}
+        after = column + (-1 if lane.backwards else 1)
+        if len(lane.groups.get(after, ())) != lane.usual:
+            return {}
+        lines = [line for line in self._sketch(after).lines if line.source[:2] == ("step", lane.number) and after + line.source[2] == column]
+        return {self.slots[line.reader, line.position]: line.source[3] for line in lines if (line.reader, line.position) in self.slots}
+
+    def states(self, column: int) -> dict[int, str]:
+        """The names of the states that a step makes, by the place of the record in it."""
+        return {which: self.view.names[state] for state, which in self.makers(column).items()}
+
     def rails(self, sketch: Sketch, column: int) -> dict[int, int]:
         """The state that each line brings, where it brings one."""
-        found = {}
+        found: dict[int, int] = {}
+        if len(self.lane.groups[column]) != self.lane.usual:
+            for number, line in enumerate(sketch.lines):
+                if line.source[:2] == ("step", self.lane.number) and abs(line.source[2]) == 1:
+                    made = {which: state for state, which in self.makers(column + line.source[2]).items()}
+                    if line.source[3] in made:
+                        found[number] = made[line.source[3]]
+            return found
         for number, line in enumerate(sketch.lines):
             state = self.slots.get((line.reader, line.position))
             if state is not None and line.source[0] not in ("box", "weight"):
@@ -122,20 +154,21 @@ class LaneReader:
         rail = self.rails(sketch, column)
         key = (
             tuple([(b.kind, b.op, b.label, b.name, len(b.weights), tuple([f.label for f in b.fields])) for b in sketch.boxes]),
+            tuple(self.makers(column).items()),
             tuple([(line.head, line.source if line.source[0] == "box" else rail.get(k, line.source[0] == "constant")) for k, line in enumerate(sketch.lines)]),
         )
         placed = self.layouts.get(key)
         if placed is None:
-            placed = self.layouts[key] = self._layout(sketch, rail, self.lane.groups[column])
+            placed = self.layouts[key] = self._layout(sketch, rail, column)
         return Step(sketch, rail, placed)
 
-    def _layout(self, sketch: Sketch, rail: dict[int, int], records: list[Record]) -> Placed:
-        rails = []
+    def _layout(self, sketch: Sketch, rail: dict[int, int], column: int) -> Placed:
+        rails, makers, states, records = [], self.makers(column), self.states(column), self.lane.groups[column]
         for state in self.lane.states:
-            maker = sketch.where.get(state)
+            maker = sketch.where.get(makers.get(state, -1))
             readers = sorted({sketch.lines[k].head for k, s in rail.items() if s == state})
             rails.append((state, None if maker is None else maker[0], readers))
-        sizes = [self.size(box, records) for box in sketch.boxes]
+        sizes = [self.size(box, states) for box in sketch.boxes]
         inputs = {k: (text_width(self.input_label(line, records), 10) + 22, INPUT) for k, line in enumerate(sketch.lines) if line.source[0] == "constant" and k not in rail}
         if self.depth == "cell":
             return _cell(sizes[0], inputs, self.lane.states)
@@ -144,25 +177,25 @@ class LaneReader:
     def input_label(self, line: Line, records: list[Record], time: str | None = None) -> str:
         return f"{input_name(line, records)}{self.digits if time is None else time} {size(line.source[1].shape)}"
 
-    def label(self, box: Box, records: list[Record], time: str) -> str:
+    def label(self, box: Box, states: dict[int, str], time: str) -> str:
         """The first line of a box."""
         words = [box.label]
         words += [self.symbol[weight].rpartition(".")[2] for weight, _, _ in box.weights]
         words += [constant.name or "" for constant in box.frozen]
         if self.depth == "cell":
             return box.label
-        state = self.view.names.get(box.which)
+        state = states.get(box.which)
         if state is not None:
             words.append(state + time)
         elif box.name:
             words.append(box.name)
         return " ".join(words)
 
-    def size(self, box: Box, records: list[Record]) -> tuple[float, float]:
+    def size(self, box: Box, states: dict[int, str]) -> tuple[float, float]:
         if box.fields:
             return max(38.0, max(text_width(field_label(f)) for f in box.fields) + 12) * len(box.fields), BOX
-        tall = self.norms and box.which in self.view.names and self.depth != "cell"
-        width = box_width(self.label(box, records, self.digits))
+        tall = self.norms and box.which in states and self.depth != "cell"
+        width = box_width(self.label(box, states, self.digits))
         if self.depth == "cell":
             return max(width, 74.0), 58.0
         return max(width, 46.0 if tall else BOX), TALL if tall else BOX
@@ -194,7 +227,7 @@ class LaneReader:
 
 def _cell(box: tuple[float, float], inputs: dict[int, tuple[float, float]], states: list[int]) -> Placed:
     """One box with all rails through it."""
-    width, height = max(box[0], sum(w + 8 for w, _ in inputs.values())), max(box[1], 24.0 * len(states))
+    width, height = max(box[0], sum(w + 8 for w, _ in inputs.values())), max(box[1], 30.0 * len(states))
     placed = Placed([(18 + width / 2, 0.0)], [(box[0], height)], width=width + 36, height=height / 2 + (56 if inputs else 8))
     for k, state in enumerate(states):
         placed.rails[state] = (k + 0.5) * height / len(states) - height / 2

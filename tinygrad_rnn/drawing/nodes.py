@@ -139,13 +139,13 @@ class Nodes:
         lane, step, time = view.lane, view.steps[column], "(t)" if self.rolled else self._time(column)
         reader, records = self.plan.readers[lane], lane.groups[column]
         prefix = frame.id if len(block.lanes) == 1 else f"{frame.id}-{view.id}"
-        base, many = self.base(view), len(self.reading.lanes) > 1
+        base, many, states = self.base(view), len(self.reading.lanes) > 1, reader.states(column)
         for k, box in enumerate(step.sketch.boxes):
             (px, py), (width, height) = step.placed.boxes[k], step.placed.sizes[k]
             record = records[box.which]
-            state = view.names.get(box.which) if self.depth != "cell" else None
+            state = states.get(box.which) if self.depth != "cell" else None
             node = self._node(f"{prefix}-{state or box.name or box.op}", box, record, records)
-            node.label = reader.label(box, records, time) if not box.fields else ""
+            node.label = reader.label(box, states, time) if not box.fields else ""
             node.state, node.step, node.lane = state, column + 1, view.id if many else ""
             node.x, node.y, node.width, node.height = x + view.x(px, block.width), base + py, width, height
             self._ports(node, box, records, lane.backwards)
@@ -193,14 +193,14 @@ class Nodes:
         suffix = "" if len(block.lanes) == 1 else f"-{view.id}"
         label = f"{len(columns)} more steps,\nthe same {boxes} boxes" if self.depth != "cell" else f"{len(columns)} more steps"
         node = Node(self.ids.new(f"{frame.id}{suffix}-folded"), label, "fold", step=columns[0] + 1, lane=view.id if len(self.reading.lanes) > 1 else "")
-        levels = sorted(view.rails.values())
-        gaps = list(zip([-20.0, *[y + 16 for y in levels]], [*[y - 16 for y in levels], view.height], strict=True))
-        low, high = max(gaps, key=lambda gap: gap[1] - gap[0])
+        low, high = view.gap()
         node.x, node.y, node.width, node.height = frame.x + frame.width / 2, base + (low + high) / 2, min(130.0, frame.width - 20), 34.0
         self._add(node, frame)
+        makers = self.plan.readers[lane].makers(columns[0])
         for state, y in view.rails.items():
+            made = makers.get(state)
             rail = Node(self.ids.new(f"{frame.id}{suffix}-{view.names[state]}"), view.names[state], "rail", state=view.names[state], step=columns[0] + 1, lane=node.lane)
-            rail.series = [self.norms.get(lane.groups[c][state]) if state < len(lane.groups[c]) else None for c in columns]
+            rail.series = [None if made is None else self.norms.get(lane.groups[c][made]) for c in columns]
             rail.x, rail.y, rail.width, rail.height = frame.x + frame.width / 2, base + y, frame.width - 40 - 2 * block.before, 26.0
             known = [norm for norm in rail.series if norm is not None]
             rail.norm = known[-1] if known else None

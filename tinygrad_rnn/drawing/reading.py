@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class Lane:
     """Which records of a step the next one reads, by their place in the step."""
     backwards: bool = False
     signatures: dict[int, Any] = field(default_factory=dict)
+    usual: int = 0
+    """How many records most steps have. Steps with fewer, as a first one whose state needs no gradient, number theirs otherwise."""
     groups: dict[int, list[Record]] = field(default_factory=dict)
     """The records of each step, by column."""
     exports: dict[int, set[int]] = field(default_factory=dict)
@@ -197,6 +199,8 @@ class Reading:
                 lane.leaving[column] = set()
                 for k, record in enumerate(local):
                     self.place[record] = (lane, column, k)
+            counts = Counter(map(len, lane.groups.values()))
+            lane.usual = max(counts, key=lambda n: (counts[n], n))
 
     def resolve(self, record: Record) -> tuple[Any, Any]:
         """Where a value outside of the steps comes from: through views, and through a stack to the step whose value is read; and the index read."""
@@ -290,7 +294,7 @@ class Reading:
                             there.exports[when].add(which)
                             code.append((there.number, when - column, which))
                             if there is lane:
-                                if which not in lane.states and abs(when - column) == 1:
+                                if which not in lane.states and abs(when - column) == 1 and len(local) == len(lane.groups[when]) == lane.usual:
                                     lane.states.append(which)
                                     lane.backwards = when > column
                             else:

@@ -51,6 +51,7 @@ def style(theme: str) -> str:
         f".box{{fill:{c['box']};stroke:{c['soft']};stroke-width:1}}.state .box,.rail .box{{fill:{c['state']}}}.bar .box{{fill:{c['bar']}}}.output .box{{stroke-width:1.4}}",
         ".input .box{stroke-dasharray:none}.start .box{stroke-dasharray:4 3}",
         f".fold .box{{fill:none;stroke:none}}.bars{{fill:{c['ink']}}}.used .box{{stroke-width:2.4}}",
+        f".between{{stroke:{c['frame']}}}",
         f".edge path{{fill:none;stroke:{c['none']};stroke-width:1.3}}",
     ]
     for k, (colour, width) in enumerate(zip(c["flow"], _WIDTHS, strict=True)):
@@ -63,7 +64,9 @@ def style(theme: str) -> str:
     ]
     for k, colour in enumerate(COLOURS):
         rules.append(f".p{k} .box{{stroke:{colour}}}.p{k} .bars{{fill:{colour}}}")
-    return "".join(rules)
+    # Other pictures on the same page have their own rules.
+    blocks = [rule.split("{") for rule in "".join(rules).split("}")[:-1]]
+    return "".join([f"{','.join([f'.tg-{theme} {one}' for one in selector.split(',')])}{{{declared}}}" for selector, declared in blocks])
 
 
 def _f(value: float) -> str:
@@ -153,7 +156,7 @@ class Writer:
         body += self.key()
         left, top, width, height = graph.box
         head = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tinygrad-graph" viewBox="{_f(left)} {_f(top)} {_f(width)} {_f(height)}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="tinygrad-graph tg-{graph.theme}" viewBox="{_f(left)} {_f(top)} {_f(width)} {_f(height)}" '
             f'width="{_f(width)}" height="{_f(height)}" aria-labelledby="title desc" data-depth="{graph.depth}">'
         )
         described = [f'<title id="title">{escape(graph.title)}</title>', f'<desc id="desc">{escape(graph.description)}</desc>']
@@ -164,7 +167,7 @@ class Writer:
         c = THEMES[self.graph.theme]
         colours = {"none": c["none"], "cold": c["cold"], "hot": c["hot"], "zero": c["soft"], "unasked": c["soft"], **{f"f{k + 1}": colour for k, colour in enumerate(c["flow"])}}
         return "<defs>" + "".join(
-            f'<marker id="a-{name}" viewBox="0 0 8 8" refX="7.4" refY="4" markerWidth="{w}" markerHeight="{w}" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 .8 8 4 0 7.2z" fill="{colours[name]}"/></marker>'
+            f'<marker id="a-{self.graph.theme}-{name}" viewBox="0 0 8 8" refX="7.4" refY="4" markerWidth="{w}" markerHeight="{w}" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 .8 8 4 0 7.2z" fill="{colours[name]}"/></marker>'
             for name in self.markers for w in [11 if name == "hot" else 9 if name in ("f3", "f4") else 7]
         ) + "</defs>"  # fmt: skip
 
@@ -200,7 +203,7 @@ class Writer:
             (a, b), (c, d) = max(zip(edge.points, edge.points[1:], strict=False), key=lambda pair: abs(pair[0][0] - pair[1][0]), default=((0, 0), (0, 0)))
             if text and (edge.kind == "loop" or abs(c - a) > text_width(text, 9) + 6 or edge.flow in ("nan", "inf")):
                 label = f'<text class="small soft" x="{_f((a + c) / 2)}" y="{_f((b + d) / 2 - 5)}">{escape(text)}</text>'
-        return f'<g id="edge{k}" class="edge {edge.kind} {kind}"{data}><title>{escape(title)}</title><path d="{line(edge.points)}" marker-end="url(#a-{marker})"/>{label}</g>'
+        return f'<g id="edge{k}" class="edge {edge.kind} {kind}"{data}><title>{escape(title)}</title><path d="{line(edge.points)}" marker-end="url(#a-{self.graph.theme}-{marker})"/>{label}</g>'
 
     def node(self, node: Node) -> str:
         x, y, w, h = node.x - node.width / 2, node.y - node.height / 2, node.width, node.height
@@ -223,7 +226,7 @@ class Writer:
             for port in node.ports:
                 left = x + port.x - port.width / 2
                 if left > x + 1:
-                    body.append(f'<path d="M{_f(left)} {_f(y)}v{_f(h)}" stroke="currentColor" stroke-opacity=".4"/>')
+                    body.append(f'<path d="M{_f(left)} {_f(y)}v{_f(h)}" class="between"/>')
                 body.append(
                     f'<g class="port"{_attributes(id=f"{node.id}-{port.id}", data_port=port.id)}><text x="{_f(x + port.x)}" y="{_f(node.y + 4)}">{escape(port.label)}</text></g>'
                 )

@@ -15,7 +15,7 @@ from ..core.tensor import Tensor, is_tensor, settings, wrap
 from ..errors import DtypeError, ShapeError
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.shaping import concatenate, stack, swapaxes
-from ..replay import tree, unroll
+from ..replay import Pure, tree, unroll
 from ..replay.unrolling import checked_lengths
 from . import init
 from .functional import dropout
@@ -104,12 +104,12 @@ class RNNCell(Cell):
         b = None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
 
         def step(x: Tensor, h: Tensor) -> Tensor:
-            a = x @ W + h @ U
-            h = activation(a if b is None else a + b)
+            p = x @ W if b is None else x @ W + b
+            h = activation(p + h @ U)
             h.name = "h"
             return h
 
-        return step
+        return Pure(step, (RNNCell, activation, b is None), [W, U] if b is None else [W, U, b])
 
 
 class GRUCell(Cell):
@@ -143,7 +143,7 @@ class GRUCell(Cell):
             r.name, z.name, n.name, h.name = "r", "z", "n", "h"
             return h
 
-        return step
+        return Pure(step, (GRUCell, H, b is None), [W, U] if b is None or c is None else [W, U, b, c])
 
 
 class LSTMCell(Cell):
@@ -199,9 +199,8 @@ class LSTMCell(Cell):
 
         def step(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             h, c = state
-            a = x @ W + h @ U
-            if b is not None:
-                a = a + b
+            p = x @ W if b is None else x @ W + b
+            a = p + h @ U
             gates = sigmoid(a[..., : 2 * H])
             i, f = gates[..., :H], gates[..., H:]
             g, o = tanh(a[..., 2 * H : 3 * H]), sigmoid(a[..., 3 * H :])
@@ -212,7 +211,7 @@ class LSTMCell(Cell):
             i.name, f.name, g.name, o.name, c.name, h.name = "i", "f", "g", "o", "c", "h"
             return h, c
 
-        return step
+        return Pure(step, (LSTMCell, H, b is None, P is None), [t for t in (W, U, b, P) if t is not None])
 
 
 class Recurrent(Module):
@@ -434,8 +433,9 @@ class Recurrent(Module):
                 return next(tree.leaves(result)), result
             return result
 
-        step.origin = cell  # type: ignore[attr-defined]
-        return step
+        made: Any = Pure(step, run.key, run.tensors) if isinstance(run, Pure) else step
+        made.origin = cell
+        return made  # type: ignore[no-any-return]
 
 
 class RNN(Recurrent):

@@ -553,7 +553,7 @@ def tanh(x: Array) -> Any:
 
 @tanh.rule
 def tanh_x(g: Array, out: Array) -> Array:
-    return g - g * out * out
+    return g * (1.0 - out * out)
 
 
 @primitive(np.arcsinh)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.indexing import add_at, embedding
+from .compiled import dot
 from .program import Constant, Instruction, Outer, Program, Value
 
 Batched = Callable[..., np.ndarray]
@@ -16,11 +17,16 @@ Batched = Callable[..., np.ndarray]
 
 _ELEMENTWISE = set("where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
 _ALONG_AXIS = set("sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
-VIEWS = set("transpose reshape getitem".split())
+VIEWS = set("transpose reshape getitem panels".split())
 
 
 def elementwise(op: Any) -> bool:
     return isinstance(op.forward, np.ufunc) or op.name in _ELEMENTWISE
+
+
+def takes_out(function: Batched) -> bool:
+    """Whether a function for all steps takes ``out``, the array to write to."""
+    return "out" in (getattr(function, "__kwdefaults__", None) or ())
 
 
 def basic(index: Any) -> bool:
@@ -33,11 +39,7 @@ def basic(index: Any) -> bool:
 
 def is_view(instruction: Instruction) -> bool:
     """Whether the result can be a view of the operand's memory, a varying one."""
-    return (
-        instruction.op.name in VIEWS
-        and isinstance(instruction.arguments[0], Value)
-        and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
-    )
+    return instruction.op.name in VIEWS and isinstance(instruction.arguments[0], Value) and (instruction.op.name != "getitem" or basic(static(instruction, "index")))
 
 
 def view_of(instruction: Instruction, program: Program) -> Batched:
@@ -85,16 +87,16 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
         return op.forward(*[given[p] for p in op.positional], **{p: given[p] for p in op.keyword})
 
     if elementwise(op):
+        ranks = [program.at(arguments[k]).ndim if varies[k] else len(shape) for k in dynamic]
 
         def aligned(*arrays: np.ndarray, steps: int) -> np.ndarray:
-            fitted = []
-            for k, array in zip(dynamic, arrays, strict=True):
-                if varies[k] and array.ndim - 1 < len(shape):
-                    array = array.reshape((steps,) + (1,) * (len(shape) + 1 - array.ndim) + array.shape[1:])
-                fitted.append(array)
-            return np.asarray(forward(tuple(fitted)))
+            ones = ((steps,) + (1,) * (len(shape) - rank) for rank in ranks)
+            return np.asarray(forward(tuple([a if rank >= len(shape) else a.reshape(one + a.shape[1:]) for a, rank, one in zip(arrays, ranks, ones, strict=True)])))
 
-        return aligned
+        def direct(*arrays: np.ndarray, steps: int, out: np.ndarray | None = None) -> np.ndarray:
+            return np.asarray(op.forward(*arrays, out=out))
+
+        return direct if isinstance(op.forward, np.ufunc) and len(dynamic) == len(arguments) and all(rank >= len(shape) for rank in ranks) else aligned
     name = op.name
     if name == "matmul":
         return _matmul(program, arguments, varies)
@@ -119,6 +121,11 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
         axes = static(instruction, "axes")
         order = (0, *(later_axes(axes, ndim) if axes is not None else range(ndim, 0, -1)))
         return lambda a, steps: a.transpose(order)
+    if name == "panels":
+        count, rows, width = shape
+        return lambda a, steps: a.reshape(steps, rows, count, width).transpose(0, 2, 1, 3)
+    if name == "columns":
+        return lambda a, steps: a.transpose(0, 2, 1, 3).reshape(steps, *shape)
     if name == "reshape":
         return lambda a, steps: a.reshape((steps, *shape))
     if name == "getitem":
@@ -137,7 +144,14 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
 def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ...]) -> Batched | None:
     first, second = program.at(arguments[0]).ndim, program.at(arguments[1]).ndim
     if varies == (True, False) and second == 2 and first in (1, 2):
-        return lambda x, y, steps: x.reshape((math.prod(x.shape[:-1]), x.shape[-1])).dot(y).reshape((*x.shape[:-1], y.shape[1]))
+        return lambda x, y, steps: dot(x.reshape((math.prod(x.shape[:-1]), x.shape[-1])), y).reshape((*x.shape[:-1], y.shape[1]))
+    if varies == (True, False) and second == 3 and first == 2:
+
+        def panelled(x: np.ndarray, y: np.ndarray, steps: int) -> np.ndarray:
+            made: np.ndarray = np.matmul(x.reshape(len(x) * x.shape[1], x.shape[2]), y)
+            return made.reshape(len(y), len(x), x.shape[1], y.shape[2]).transpose(1, 0, 2, 3)
+
+        return panelled
     if first == second == 2:
         return lambda x, y, steps: np.matmul(x, y)
     return None

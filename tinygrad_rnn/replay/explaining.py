@@ -43,7 +43,7 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
 
     def add(phase: str, program: Program, instruction: Instruction, label: Any, lives: str, times: int) -> None:
         nonlocal total
-        values = [argument.value if isinstance(argument, Constant) else _arrays(program, argument) for argument in instruction.arguments]
+        values = [_arrays(program, argument) for argument in instruction.arguments]
         # Parts of a whole that is put together are written where they belong: nothing is added.
         count = 0 if lives.startswith("assembled") else operations(instruction.op, tuple(values), program.arrays[instruction.result]) * times
         total += count
@@ -64,37 +64,51 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
 
         return label
 
-    forward = labels(0, "%", len(plan.program.arrays))
-    when = {ONCE: ("forward, once", 1), HOISTED: (f"forward, hoisted: all {steps} steps at once", steps), LOOP: (f"forward, replayed {steps} times", steps)}
+    forward = labels(0, "%", len(plan.laid.arrays))
+    when = {ONCE: ("forward, once", 1), HOISTED: (f"forward, hoisted: all {steps} steps at once", steps), LOOP: (f"forward, replayed {steps} times{_compiled(plan.loop, steps)}", steps)}
     for wanted in (ONCE, HOISTED, LOOP):
         for instruction in plan.instructions:
             if plan.phase[instruction.result] == wanted:
                 lives = _lives(plan.loop, instruction.result, forward) if wanted == LOOP else "an array" if wanted == ONCE else "all steps"
-                add(when[wanted][0], plan.program, instruction, forward, lives, when[wanted][1])
+                add(when[wanted][0], plan.laid, instruction, forward, lives, when[wanted][1])
     nbytes = 0
     if plan.backward is not None:
         back = plan.backward
         label = labels(back.count, "d", back.count)
-        after = {ONCE: ("backward, once", 1), LOOP: (f"backward, replayed {steps} times", steps), DEFERRED: (f"backward, deferred: all {steps} steps at once", steps)}
+        after = {ONCE: ("backward, once", 1), LOOP: (f"backward, replayed {steps} times{_compiled(back.loop, steps)}", steps), DEFERRED: (f"backward, deferred: all {steps} steps at once", steps)}
         for wanted in (ONCE, LOOP, DEFERRED):
             for instruction in back.instructions:
                 if back.phase[instruction.result] == wanted:
-                    lives = _lives(back.loop, instruction.result, label) if wanted == LOOP else "summed" if instruction.result in back.finals else "an array" if wanted == ONCE else "all steps"
+                    lives = (
+                        _lives(back.loop, instruction.result, label)
+                        if wanted == LOOP
+                        else "summed"
+                        if instruction.result in back.finals
+                        else "an array"
+                        if wanted == ONCE
+                        else "all steps"
+                    )
                     shown = instruction
                     if instruction.result in back.parts:
                         lives = lives.replace("buffer", "assembled in buffer")
                     add(after[wanted][0], back.program, shown, label, lives, after[wanted][1])
         stored = {plan.loop.root(index) for index in back.saved}
-        nbytes = sum(steps * int(np.prod(plan.program.shape(k))) * plan.program.dtype(k).itemsize for k in stored if k >= plan.x)
+        nbytes = sum(steps * int(np.prod(plan.laid.shape(k))) * plan.laid.dtype(k).itemsize for k in stored if k >= plan.x)
     return Explanation("replay", "", rows, nbytes, total)
 
 
 def _arrays(program: Program, argument: Any) -> Any:
-    if isinstance(argument, Value):
-        return program.arrays[argument.index]
-    if isinstance(argument, Outer):
-        return program.outer[argument.index]
+    if isinstance(argument, Constant):
+        return argument.value
+    if isinstance(argument, Value | Outer):
+        return program.at(argument)
     return [_arrays(program, part) for part in argument]
+
+
+def _compiled(loop: Loop, steps: int) -> str:
+    """Whether so many steps of a loop run as machine code, or why not."""
+    reason = loop.compiled.why_not(steps)
+    return f" in NumPy: {reason}" if reason else ", compiled"
 
 
 def _lives(loop: Loop, index: int, label: Any) -> str:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .batching import Batched, basic, batched, behind, elementwise, is_view, static, view_of
+from .compiled import Compiled
 from .program import Constant, Instruction, Outer, Program, Value
+from .workspace import Workspace
 
 ONCE, HOISTED, LOOP, DEFERRED = "once", "hoisted", "loop", "deferred"
 
@@ -56,12 +58,27 @@ def varying(instruction: Instruction, moves: Callable[[int], bool]) -> tuple[boo
     return tuple(any(isinstance(part, Value) and moves(part.index) for part in operands(argument)) for argument in instruction.arguments)
 
 
-class Assembly:
-    """Sums of scattered slices that do not overlap: their terms can be written straight into the sum."""
+Place = Callable[[np.ndarray, bool], np.ndarray]
+"""Views a part of an array, or with a true second argument that of the arrays of all steps."""
 
-    def __init__(self, parts: list[tuple[Any, Any]], whole: bool) -> None:
-        self.parts = parts
-        self.whole = whole
+
+class Part(NamedTuple):
+    """A value that is written into a whole: at ``index``, if it is a slice, which ``place`` views."""
+
+    value: Any
+    index: Any
+    place: Place
+
+
+class Assembly(NamedTuple):
+    """A value put together of parts that do not overlap: they can be written straight into it. ``whole`` says that they fill it."""
+
+    parts: list[Part]
+    whole: bool
+
+
+def slice_of(index: Any) -> Place:
+    return lambda array, time: array[behind(index) if time else index]
 
 
 def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], dict[int, Assembly]]:
@@ -102,12 +119,12 @@ def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], d
             count[static(part, "index")] += 1
         if count.size and count.max() > 1:
             continue
-        found[index] = Assembly([(part.arguments[0], static(part, "index")) for part in parts], bool(count.all()))
+        found[index] = Assembly([Part(part.arguments[0], at := static(part, "index"), slice_of(at)) for part in parts], bool(count.all()))
         gone |= inner(index, True)
     kept = []
     for instruction in program.instructions:
         if instruction.result in found:
-            kept.append(Instruction(instruction.op, tuple(value for value, _ in found[instruction.result].parts), instruction.result))
+            kept.append(Instruction(instruction.op, tuple(part.value for part in found[instruction.result].parts), instruction.result))
         elif instruction.result not in gone:
             kept.append(instruction)
     return kept, found
@@ -121,7 +138,7 @@ class Loop:
         self.stacked = stacked
         """Values with an array a step."""
         self.instructions = instructions
-        self.aliases: dict[int, tuple[int, Callable[[np.ndarray, bool], np.ndarray]]] = {}
+        self.aliases: dict[int, tuple[int, Place]] = {}
         self.factors: set[str] = set()
         """Second operands of matrix products: with the same matrix at every step, one copy makes all of them faster."""
         self.written: set[int] = set()
@@ -131,6 +148,8 @@ class Loop:
         self.outer: dict[str, Outer] = {}
         self.broadcast: dict[str, tuple[Any, tuple[int, ...]]] = {}
         self.constant = constant
+        self.fixed: set[int] = set()
+        """Values that live in arrays of the caller, the same at every step."""
         self.scratch: dict[int, int] = {}
         self.buffers: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.zeroed: list[int] = []
@@ -145,11 +164,11 @@ class Loop:
 
         ``fixed`` are values that live in arrays of the caller, ``late`` those that are read after the last instruction.
         """
+        self.fixed = fixed
         made = {i.result: i for i in self.instructions}
-        uses = uses_of(self.instructions)
-        for instruction in self.instructions:
-            self._alias(instruction)
-        self._place_parts(made, uses, fixed)
+        self.aliases.clear()
+        self.alias()
+        self._place_parts(made, fixed)
         last: dict[int, int] = {}
         for k, instruction in enumerate(self.instructions):
             for part in flat(instruction):
@@ -189,20 +208,25 @@ class Loop:
         """Values that are zero in part: what was zeroed before the loop must stay so, and is never another value's memory."""
         return {index for index, assembly in self.parts.items() if not assembly.whole}
 
+    def alias(self) -> None:
+        """Note what is a view of something else."""
+        for instruction in self.instructions:
+            self._alias(instruction)
+
     def _alias(self, instruction: Instruction) -> None:
         """A view of memory that stays where it is needs no instruction."""
         if not is_view(instruction) or instruction.result in self.stacked:
             return
-        whole, function = instruction.arguments[0].index, view_of(instruction, self.program)
-
-        def view(array: np.ndarray, time: bool) -> np.ndarray:
-            return function(array, steps=len(array)) if time else function(array[None], steps=1)[0]
-
+        whole, view = instruction.arguments[0].index, self._viewer(instruction)
         if instruction.op.name == "reshape" and (whole in self.aliases or view(np.empty(self.program.shape(whole)), False).base is None):
             return
         self.aliases[instruction.result] = (whole, view)
 
-    def _place_parts(self, made: dict[int, Instruction], uses: dict[int, int], fixed: set[int]) -> None:
+    def _viewer(self, instruction: Instruction) -> Place:
+        function = view_of(instruction, self.program)
+        return lambda array, time: function(array, steps=len(array)) if time else function(array[None], steps=1)[0]
+
+    def _place_parts(self, made: dict[int, Instruction], fixed: set[int]) -> None:
         """Where a sum's or a concatenation's parts can be written straight into it, they are views of it."""
         for instruction in self.instructions:
             result = instruction.result
@@ -212,21 +236,25 @@ class Loop:
                 parts, start, axis = [], 0, int(static(instruction, "axis")) % len(self.program.shape(result))
                 for part in instruction.arguments[instruction.op.parameters.index(instruction.op.sequence)]:
                     shape = self.program.at(part).shape
-                    parts.append((part, (*[slice(None)] * axis, slice(start, start + shape[axis]))))
+                    index = (*[slice(None)] * axis, slice(start, start + shape[axis]))
+                    parts.append(Part(part, index, slice_of(index)))
                     start += shape[axis]
                 self.parts[result] = Assembly(parts, True)
             else:
                 continue
             seen: set[int] = set()
-            for part, index in parts:
+            for part, _, place in parts:
                 producer = made.get(part.index) if isinstance(part, Value) else None
-                if producer is None or uses[part.index] != 1 or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
+                if producer is None or part.index in seen or part.index in self.aliases or part.index in self.stacked or part.index in fixed:
                     continue
-                if part.index in self.parts or not (isinstance(producer.op.forward, np.ufunc) or producer.op.name == "matmul" or producer.op.name in _WRITERS):
+                assembled = part.index in self.parts and self.parts[part.index].whole
+                if not (
+                    assembled or (part.index not in self.parts and (isinstance(producer.op.forward, np.ufunc) or producer.op.name == "matmul" or producer.op.name in _WRITERS))
+                ):
                     continue
                 seen.add(part.index)
                 self.written.add(part.index)
-                self.aliases[part.index] = (result, _slice(index))
+                self.aliases[part.index] = (result, place)
 
     def _name(self, argument: Any) -> str:
         if isinstance(argument, Value):
@@ -247,13 +275,13 @@ class Loop:
         if result in self.parts:
             if not self.parts[result].whole:
                 self.zeroed.append(result)
-            for k, (part, index) in enumerate(self.parts[result].parts):
+            for k, (part, _, view) in enumerate(self.parts[result].parts):
                 if isinstance(part, Value) and self.aliases.get(part.index, (None,))[0] == result:
                     continue
-                view = f"p{result}_{k}"
-                self.aliases[-(1000 * result + k + 1)] = (result, _slice(index))
-                self.names[view] = -(1000 * result + k + 1)
-                self.lines.append(f"copyto({view}, {self._name(part)})")
+                self.lines.append(f"copyto({self._view(result, k, result, view)}, {self._name(part)})")
+            return
+        if is_view(instruction) and op.name != "reshape":
+            self.lines.append(f"copyto({out}, {self._view(result, 0, arguments[0].index, self._viewer(instruction))})")
             return
         names = [", ".join(map(self._name, a)) if type(a) is tuple else self._name(a) for a in arguments]
         if isinstance(op.forward, np.ufunc):
@@ -265,13 +293,26 @@ class Loop:
         elif op.name in _WRITERS and (op.name != "where" or _dtype(self.program, arguments[0]) == np.bool_):
             one = self._scalar(1.0, result) if op.name == "sigmoid" else ""
             self.lines += [line.format(*names, out=out, one=one) for line in _WRITERS[op.name]]
-        elif op.name == "matmul" and all(self.program.at(a).ndim == 2 and self.program.at(a).dtype == self.program.dtype(result) for a in arguments):
-            self.factors.add(names[1])
-            self.lines.append(f"{'matmul' if result in self.aliases else 'dot'}({', '.join(names)}, {out})")
+        elif op.name == "matmul" and self._is_product(instruction):
+            if self._same_always(arguments[1]):
+                self.factors.add(names[1])
+            flat = result not in self.aliases and len(self.program.shape(result)) == 2
+            self.lines.append(f"{'dot' if flat else 'matmul'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
             self.names[function] = _caller(instruction)
             self.lines.append(f"copyto({out}, {function}({', '.join(names)}))")
+
+    def _is_product(self, instruction: Instruction) -> bool:
+        """Whether a product of matrices, or of one with panels, can be written where its result lives."""
+        program, arguments = self.program, instruction.arguments
+        return program.at(arguments[0]).ndim == 2 and program.at(arguments[1]).ndim in (2, 3) and all(program.at(a).dtype == program.dtype(instruction.result) for a in arguments)
+
+    def _view(self, number: int, k: int, whole: int, place: Place) -> str:
+        """A variable for a view of a value that is no value itself."""
+        name, index = f"p{number}_{k}", -(1000 * number + k + 1)
+        self.aliases[index], self.names[name] = (whole, place), index
+        return name
 
     def _scalar(self, value: float, result: int) -> str:
         """A number as a 0-d array of the result's dtype, which a ufunc takes faster than a Python float."""
@@ -280,13 +321,16 @@ class Loop:
         self.names[name] = np.array(value, dtype)
         return name
 
+    def _same_always(self, argument: Any) -> bool:
+        """Whether an operand is the same at every step."""
+        return isinstance(argument, Outer) or (isinstance(argument, Value) and argument.index in self.constant)
+
     def _operand(self, argument: Any, name: str, result: int) -> str:
         """An operand of a ufunc in the form in which it is fastest."""
         if isinstance(argument, Constant) and type(argument.value) in (int, float) and self.program.dtype(result).kind == "f":
             return self._scalar(float(argument.value), result)
-        constant = isinstance(argument, Outer) or (isinstance(argument, Value) and argument.index in self.constant)
         shape = self.program.shape(result)
-        if constant and self.program.at(argument).shape != shape and 0 < math.prod(shape) <= _SMALL:
+        if self._same_always(argument) and self.program.at(argument).shape != shape and 0 < math.prod(shape) <= _SMALL:
             # Rows that repeat are read row by row; a full copy, in the cache, is read at once.
             self.broadcast[f"b{name}"] = (argument, shape)
             return f"b{name}"
@@ -297,48 +341,75 @@ class Loop:
         body = [*first, *self.lines, *extra]
         words = compile("\n".join(body), "<replayed step>", "exec").co_names
         each = sorted(word for word in words if word[0] in "vp" and self._per_step(word))
-        self.each = each
-        self.held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
+        held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
+        self.words = [(word, word in each, self._root_of(word)) for word in [*each, *held]]
+        """The variables of the code: their names, whether they differ from step to step, and the value in whose memory they live."""
         head = f"    for {', '.join(each)}{',' if len(each) == 1 else ''} in zip({', '.join(f's_{word}' for word in each)}):" if each else "    for _ in range(steps):"
-        self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *self.held])}):", head, *(f"        {line}" for line in body or ["pass"])])
+        self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *held])}):", head, *(f"        {line}" for line in body or ["pass"])])
         namespace: dict[str, Any] = dict(_FUNCTIONS)
         exec(compile(self.source, "<replayed step>", "exec"), namespace)
         self.function = namespace["run"]
+        self.compiled = Compiled(self, first, extra)
+
+    def _root_of(self, word: str) -> int | None:
+        if word[0] not in "vp":
+            return None
+        return self.root(self.names[word] if word[0] == "p" else int(word[1:]))
 
     def _per_step(self, word: str) -> bool:
-        index = self.names[word] if word[0] == "p" else int(word[1:])
-        return self.root(index) in self.stacked
+        return self._root_of(word) in self.stacked
 
-    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], buffers: list[np.ndarray]) -> None:
-        """Run all steps. ``arrays`` are stacked values, time first, and the caller's fixed ones."""
+    def scratched(self, arrays: dict[int, np.ndarray]) -> list[np.ndarray]:
+        """The scratch buffers, with zeros where what is not filled must be zero, there and in ``arrays``."""
+        buffers = [np.empty(*kind) for kind in self.buffers]
+        for index in self.zeroed:
+            (arrays[index] if index in arrays else buffers[self.scratch[index]])[...] = 0
+        return buffers
 
-        def resolve(index: int) -> np.ndarray:
-            if index in self.aliases:
-                whole, view = self.aliases[index]
-                return view(resolve(whole), self.root(index) in self.stacked)
-            return arrays[index] if index in arrays else buffers[self.scratch[index]]
+    def resolve(self, index: int, arrays: dict[int, np.ndarray], buffers: Sequence[np.ndarray] = ()) -> np.ndarray:
+        """The memory of a value: for all steps where it is stacked."""
+        if index in self.aliases:
+            whole, view = self.aliases[index]
+            return view(self.resolve(whole, arrays, buffers), self.root(index) in self.stacked)
+        return arrays[index] if index in arrays else buffers[self.scratch[index]]
 
-        def bound(word: str) -> Any:
-            value = found(word)
-            return np.ascontiguousarray(value) if word in self.factors and word not in self.each else value
+    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
+        """Run all steps. ``arrays`` are stacked values, time first, and fixed ones; the scratch buffers are those of the last of ``spaces``."""
+        if not self.compiled.run(steps, reverse, arrays, values, lambda n, few: self._interpreted(n, reverse, few, values, [Workspace({}, spaces[-1].buffers)])):
+            self._interpreted(steps, reverse, arrays, values, spaces)
+
+    def _interpreted(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
+        """All steps by calls of NumPy."""
+        buffers = spaces[-1].buffers
 
         def found(word: str) -> Any:
             if word in self.broadcast:
                 argument, shape = self.broadcast[word]
-                return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else resolve(argument.index), shape))
-            if word[0] == "o" and word in self.outer:
+                return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else arrays[argument.index], shape))
+            if word in self.outer:
                 return values(self.outer[word])
-            if word[0] == "v":
-                return resolve(int(word[1:]))
-            if word[0] == "p":
-                return resolve(self.names[word])
-            return self.names[word]
+            if word[0] not in "vp":
+                return self.names[word]
+            return self.resolve(self.names[word] if word[0] == "p" else int(word[1:]), arrays, buffers)
 
-        for index in self.zeroed:
-            resolve(index)[...] = 0
-        lists = [_per_step(bound(word)[::-1] if reverse else bound(word)) for word in self.each]
+        bound: dict[str, Any] = {}
+        for space in spaces:
+            bound.update(space.bound)
+        for word, moves, root in self.words:
+            if word in bound:
+                continue
+            value = found(word)
+            if moves:
+                value = _per_step(value[::-1] if reverse else value)
+            elif word in self.factors:
+                value = np.ascontiguousarray(value)
+            bound[word] = value
+            for space in spaces:
+                if root in space.arrays or (root in self.scratch and space is spaces[-1]):
+                    space.bound[word] = value
+        given = [bound[word] for word, _, _ in self.words]
         with np.errstate(over="ignore"):
-            self.function(steps, *lists, *[bound(word) for word in self.held])
+            self.function(steps, *given)
 
 
 _SMALL = 1 << 15
@@ -357,11 +428,6 @@ def _dtype(program: Program, argument: Any) -> Any:
 def _per_step(array: np.ndarray) -> list[np.ndarray]:
     """The array of each step; those of 0-d values are arrays too, to be written to."""
     return list(array) if array.ndim > 1 else [array[t, ...] for t in range(len(array))]
-
-
-def _slice(index: Any) -> Callable[[np.ndarray, bool], np.ndarray]:
-    """Reads a part of an array, or of the arrays of all steps."""
-    return lambda array, time: array[behind(index) if time else index]
 
 
 def _caller(instruction: Instruction) -> Callable[..., Any]:
@@ -405,20 +471,26 @@ def classify(program: Program, moving: set[int], carried: set[int]) -> tuple[dic
     return phase, functions
 
 
-def run_batched(instruction: Instruction, function: Batched, read: Callable[[Any], np.ndarray], steps: int, dtype: Any) -> np.ndarray:
-    arrays = [read(part) for argument in instruction.arguments if not isinstance(argument, Constant) for part in operands(argument)]
-    return np.asarray(function(*arrays, steps=steps)).astype(dtype, copy=False)
+Runner = Callable[..., np.ndarray]
+"""Runs an instruction outside of the loop: takes a function that reads operands, and the number of steps."""
 
 
-def run_once(instruction: Instruction, read: Callable[[Any], np.ndarray], dtype: Any) -> np.ndarray:
-    given: list[Any] = []
-    for argument in instruction.arguments:
-        if isinstance(argument, Constant):
-            given.append(argument.value)
-        elif type(argument) is tuple:
-            given.extend(read(part) if not isinstance(part, Constant) else part.value for part in argument)
-        else:
-            given.append(read(argument))
-    if isinstance(instruction.op.forward, np.ufunc):
-        return np.asarray(instruction.op.forward(*given)).astype(dtype, copy=False)
-    return np.asarray(_caller(instruction)(*given)).astype(dtype, copy=False)
+def for_all(instruction: Instruction, function: Batched, dtype: Any) -> Runner:
+    """Runs an instruction for all steps at once."""
+    parts = flat(instruction)
+
+    def run(read: Callable[[Any], np.ndarray], steps: int, **options: Any) -> np.ndarray:
+        return np.asarray(function(*[read(part) for part in parts], steps=steps, **options)).astype(dtype, copy=False)
+
+    return run
+
+
+def once(instruction: Instruction, dtype: Any) -> Runner:
+    """Runs an instruction that is the same at every step."""
+    function = instruction.op.forward if isinstance(instruction.op.forward, np.ufunc) else _caller(instruction)
+    given = [part for argument in instruction.arguments for part in (argument if type(argument) is tuple else (argument,))]
+
+    def run(read: Callable[[Any], np.ndarray], steps: int) -> np.ndarray:
+        return np.asarray(function(*[part.value if isinstance(part, Constant) else read(part) for part in given])).astype(dtype, copy=False)
+
+    return run

@@ -83,23 +83,33 @@ class Program:
         return (
             tuple([(i.op, *map(_coded, i.arguments)) for i in self.instructions]),
             tuple([(a.shape, a.dtype.str) for a in self.arrays[: self.inputs]]),
-            tuple([(t._data.shape, t._data.dtype.str, t._node is not None) for t in self.outer]),
+            tuple([(t._data.shape, t._data.dtype.str, t._node is not None, in_fortran_order(t._data)) for t in self.outer]),
             tuple([index for _, index in self.draws]),
         )
+
+
+def in_fortran_order(array: np.ndarray) -> bool:
+    return array.flags.fnc
 
 
 def _no_draw() -> np.ndarray:
     raise Unreplayable("a plan draws nothing itself")
 
 
+_SCALARS = frozenset({bool, int, float, str})
+
+
 def _coded(argument: Any) -> Any:
-    if isinstance(argument, Value):
-        return "v", argument.index
-    if isinstance(argument, Outer):
+    kind = type(argument)
+    if kind is Value:
+        return argument
+    if kind is Outer:
         return "o", argument.index
-    if isinstance(argument, tuple) and not isinstance(argument, Constant):
+    if kind is tuple:
         return tuple(map(_coded, argument))
     value = argument.value
+    if value is None:
+        return None
     if isinstance(value, np.ndarray):
         # Indices are copied when they are taken, so that they are known by what they are.
         small = value.dtype.kind in "iub" and value.size <= 4096
@@ -179,6 +189,8 @@ class Trace:
         return found
 
     def _argument(self, value: Any) -> Any:
+        if value is None or type(value) in _SCALARS:
+            return Constant(value)
         if is_tensor(value):
             return self.place(value)
         if isinstance(value, np.ndarray):
@@ -191,7 +203,7 @@ class Trace:
     def __call__(self, op: Any, values: tuple[Any, ...], out: Any) -> None:
         if current().recording != self.recording:
             self.read("no_grad or enable_grad was used in the step")
-        arguments = tuple([self._argument(value) for value in values])
+        arguments = tuple([self.place(value) if type(value) is Tensor else self._argument(value) for value in values])
         self._kept.append((values, out))
         if id(out._data) in self._places:
             # An operation that gave one of its operands back.

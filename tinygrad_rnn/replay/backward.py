@@ -1,0 +1,382 @@
+"""The backward pass of a replayed step: derived from the rules of its operations, sorted into phases, run for all steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.state import State, installed
+from ..core.tape import Record
+from ..core.tensor import Tensor, run_sweep, wrap
+from ..ops.indexing import add_at
+from .batching import Batched, batched, elementwise, static
+from .compiled import available, dot
+from .panels import Layout
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, needed_for, once, varying
+from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
+from .workspace import Lease, Workspace
+
+Place = Value | Outer | None
+
+_SHORT = 1024
+"""An operation on so few elements takes less time than to call it."""
+
+
+def constants(arguments: tuple[Any, ...]) -> Iterator[Constant]:
+    """The static arguments among arguments, also those inside of tuples."""
+    for argument in arguments:
+        if isinstance(argument, Constant):
+            yield argument
+        elif type(argument) is tuple:
+            yield from constants(argument)
+
+
+def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[bool], results: Sequence[Place], outputs: int) -> tuple[Program, list[Place], list[int | None]]:
+    """The backward program of one step: its inputs are the step's values and a cotangent for each result.
+
+    Gives the program, where the gradient of each input and outer tensor is (None where ``wanted`` says no, or where nothing
+    depends on it), and the cotangents' numbers.
+    """
+    tensors = {k: wrap(array).requires_grad_() if k < len(wanted) and wanted[k] else wrap(array) for k, array in given.items()}
+    outer = [wrap(t._data.view()).requires_grad_() if t._node is not None else wrap(t._data.view()) for t in program.outer]
+    with installed(State()):
+        values = interpret(program, tensors, outer)
+        trace = Trace()
+        trace.program.outer = list(outer)
+        for k, t in enumerate(outer):
+            trace._places[id(t._data)] = Outer(k)
+        for value in values:
+            trace.input(value)
+        roots: list[tuple[Record, Tensor]] = []
+        seeds: list[int | None] = []
+        for k, place in enumerate(results):
+            value = None if place is None else values[place.index] if isinstance(place, Value) else outer[place.index]
+            # A new state that needs no gradient ends the way back, but the place where the gradient of the old one arrives is needed.
+            if value is None or (value._node is None and (k < outputs or value.dtype.kind != "f")):
+                seeds.append(None)
+                continue
+            seed = wrap(np.ones(value.shape, value.dtype)).requires_grad_()
+            seeds.append(trace.input(seed).index)
+            if value._node is not None:
+                roots.append((value._node, seed))
+        leaves = [*(tensors[k] for k in range(len(wanted))), *outer]
+        targets = [t._node for t in leaves if t._node is not None]
+        found: dict[Any, Any] = {}
+        if roots and targets:
+            with installed(State(observers=(trace,))):
+                found = run_sweep(roots, targets, retain_graph=True, create_graph=True)
+    if trace.reason:
+        raise Unreplayable(f"in the gradient, {trace.reason}")
+    known = {id(a.value) for i in program.instructions for a in constants(i.arguments)}
+    if any(isinstance(a.value, np.ndarray) and id(a.value) not in known for i in trace.program.instructions for a in constants(i.arguments)):
+        raise Unreplayable("the gradient of one of its operations makes arrays of its own, which may depend on values")
+    return trace.program, [trace.place(found[t._node][0]) if t._node is not None and t._node in found else None for t in leaves], seeds
+
+
+_LINEAR = set("transpose reshape getitem scatter columns panels negative add subtract sum broadcast_to astype".split())
+
+
+class Backward:
+    """The backward program of a step with its phases, and how to run it for all steps.
+
+    ``fortran`` says which outer tensors are in Fortran's order, ``widths`` are those of the forward values in panels, ``phases`` the forward values' own, ``count`` is how many
+    values the step has: the first ``x`` are inputs, the next ``state`` its state.
+    """
+
+    def __init__(
+        self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int
+    ) -> None:
+        self.program, self.seeds, self.fortran, self.count, self.x, self.state = program, seeds, fortran, count, x, state
+        instructions, self.parts = assemblies(program, {p.index for p in places if isinstance(p, Value)})
+        layout = Layout(program, instructions, self.parts, widths)
+        self.places = [layout.plain(place) for place in places]
+        wanted = {p.index for p in self.places if isinstance(p, Value)}
+        self.instructions = needed_for(layout.instructions, wanted)
+        self.made = {i.result: i for i in self.instructions}
+        self.y_seeds, self.state_seeds = seeds[:outputs], seeds[outputs:]
+        self.moving = {k for k in range(count) if phases.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
+        self.phase: dict[int, str] = {}
+        self.batched: dict[int, Batched | None] = {}
+        self._sort()
+        self.read = {p.index for i in self.instructions for p in flat(i) if isinstance(p, Value)} | wanted
+        self.saved = {k for k in self.read if k < count and phases.get(k, ONCE) != ONCE}
+        self._store()
+
+    @property
+    def _pulls(self) -> list[Place]:
+        """Where the gradients of the states are."""
+        return self.places[self.x : self.x + self.state]
+
+    def _in(self, phase: str) -> list[Instruction]:
+        return [i for i in self.instructions if self.phase[i.result] == phase]
+
+    def _sort(self) -> None:
+        """The phase of every instruction: deferred, unless the next step's cotangents depend on it."""
+        for instruction in self.instructions:
+            moves = any(isinstance(p, Value) and self._varies(p.index) for p in flat(instruction))
+            self.phase[instruction.result] = DEFERRED if moves else ONCE
+        pull = [p.index for p in self._pulls if isinstance(p, Value)]
+        while True:
+            while pull:
+                index = pull.pop()
+                if self.phase.get(index) == DEFERRED:
+                    self.phase[index] = LOOP
+                    pull += [p.index for p in flat(self.made[index]) if isinstance(p, Value)]
+            self.finals = {index for index in self._summable() if self.phase[index] == DEFERRED}
+            pull = [i.result for i in self._in(DEFERRED) if not self._deferrable(i)]
+            if not pull:
+                break
+        for instruction in self._in(DEFERRED):
+            # Parts that the loop makes are written straight into their whole, and need no memory of their own.
+            if instruction.result in self.parts and all(isinstance(p, Value) and self.phase.get(p.index) == LOOP for p in flat(instruction)):
+                self.phase[instruction.result] = LOOP
+        for instruction in self._in(LOOP):
+            if self._early(instruction):
+                self.phase[instruction.result] = HOISTED
+                self.batched[instruction.result] = batched(instruction, self.program, varying(instruction, self._varies))
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What runs before the loop, and what after it."""
+        self.before: list[tuple[int, Runner]] = []
+        self.after: list[tuple[int, Runner]] = []
+        for instruction in self.instructions:
+            index, phase = instruction.result, self.phase[instruction.result]
+            dtype, function = self.program.dtype(index), self.batched.get(index)
+            if phase == ONCE:
+                self.before.append((index, once(instruction, dtype)))
+            elif phase == HOISTED and function is not None:
+                self.before.append((index, for_all(instruction, function, dtype)))
+            elif index in self.finals:
+                self.after.append((index, self._summing(instruction, function, dtype)))
+            elif phase == DEFERRED and function is not None:
+                self.after.append((index, for_all(instruction, function, dtype)))
+
+    def _summing(self, instruction: Instruction, function: Batched | None, dtype: Any) -> Runner:
+        """Runs an instruction of which the sum over all steps is wanted."""
+        if self._on_sums(instruction, self.finals):
+            if instruction.result not in self.parts:
+                return once(instruction, dtype)
+            whole = for_all(instruction, self._assembled(instruction.result), dtype)
+            return lambda read, steps: whole(lambda part: read(part)[None], 1)[0]
+        final = self._final(instruction)
+        if final is not None:
+            return for_all(instruction, final, dtype)
+        assert function is not None
+        all_steps = for_all(instruction, function, dtype)
+        return lambda read, steps: all_steps(read, steps).sum(axis=0)
+
+    def _summable(self) -> set[int]:
+        """Values of which the sum over all steps is enough: weights' gradients, and what only leads to them by linear operations."""
+        targets = {p.index for p in self.places[self.x + self.state :] if isinstance(p, Value)}
+        kept = {p.index for p in self.places[: self.x + self.state] if isinstance(p, Value)}
+        users: dict[int, list[Instruction]] = {}
+        for instruction in self.instructions:
+            for part in flat(instruction):
+                if isinstance(part, Value):
+                    users.setdefault(part.index, []).append(instruction)
+        found = {index for index in self.made if self._varies(index) and index not in kept and (index in targets or index in users)}
+        before = -1
+        while before != len(found):
+            before = len(found)
+            found = {index for index in found if not (index in targets and index in users) and all(self._on_sums(user, found) for user in users.get(index, ()))}
+        return found
+
+    def _on_sums(self, instruction: Instruction, sums: set[int]) -> bool:
+        """Whether an instruction, linear in what varies, gives the sum of its results for the sums of its operands."""
+        moving = [p.index for p in flat(instruction) if isinstance(p, Value) and self._varies(p.index)]
+        if instruction.result not in sums or not moving or not sums.issuperset(moving):
+            return False
+        name = instruction.op.name
+        return instruction.result in self.parts or name in _LINEAR or (name in ("multiply", "matmul") and len(moving) == 1)
+
+    def _deferrable(self, instruction: Instruction) -> bool:
+        """Whether an instruction can run for all steps at once; if so, notes how."""
+        result = instruction.result
+        if result in self.finals and (self._on_sums(instruction, self.finals) or self._final(instruction) is not None):
+            return True
+        self.batched[result] = self._assembled(result) if result in self.parts else batched(instruction, self.program, varying(instruction, self._varies))
+        return self.batched[result] is not None
+
+    def _varies(self, index: int) -> bool:
+        return index in self.moving or self.phase.get(index, ONCE) != ONCE
+
+    def _early(self, instruction: Instruction) -> bool:
+        """Whether an instruction, short of time at each step, can run for all steps before the loop: it reads no cotangent."""
+        if available():
+            return False
+        known = all(p.index < self.count or self.phase.get(p.index) in (ONCE, HOISTED) for p in flat(instruction) if isinstance(p, Value))
+        return known and elementwise(instruction.op) and 0 < math.prod(self.program.shape(instruction.result)) <= _SHORT
+
+    def _store(self) -> None:
+        """Where values live, and the code of the loop."""
+        program, x, state = self.program, self.x, self.state
+        loop = self._in(LOOP)
+        order = {i.result: k for k, i in enumerate(loop)}
+        late = {p.index for i in self._in(DEFERRED) for p in flat(i) if isinstance(p, Value)}
+        late |= {p.index for p in [*self.places[:x], *self.places[x + state :]] if isinstance(p, Value)}
+        top = len(program.arrays)
+        # The cotangent that a step gets from the one after it lives in one place: where all of them are read later, copies are kept.
+        self.copies = {seed: top + state + len(self.places) + j for j, seed in enumerate(self.state_seeds) if seed in late}
+        self.own = {index for index in order if index in late} | set(self.copies.values())
+        """What has an array a step that the loop writes."""
+        self.sums = [p.index for p in self.places[x + state :] if isinstance(p, Value) and p.index in order]
+        stacked = self.own | self.saved | {s for s in self.y_seeds if s is not None} | {i.result for i in self._in(HOISTED)}
+        self.loop = Loop(program, loop, self.parts, stacked, {i.result for i in self._in(ONCE)})
+        fixed = {s for s in self.state_seeds if s is not None}
+        self.joined = self._joined(loop, order, fixed)
+        self.loop.plan(fixed | set(self.joined), {p.index for p in self._pulls if isinstance(p, Value)} | set(self.sums))
+        extra, last = [], []
+        self.temporary: dict[int, int] = {}
+        for j, (place, seed) in enumerate(zip(self._pulls, self.state_seeds, strict=True)):
+            if seed is None or (isinstance(place, Value) and place.index in self.joined):
+                continue
+            source = "0" if place is None else self.loop._name(place)
+            root = self.loop.root(place.index) if isinstance(place, Value) else None
+            if root in fixed and root != seed:
+                self.temporary[top + j] = seed
+                extra.append(f"copyto(v{top + j}, {source})")
+                source = f"v{top + j}"
+            last.append(f"copyto(v{seed}, {source})")
+        self.accumulators = {top + state + j: index for j, index in enumerate(self.sums)}
+        extra += [f"add(v{name}, v{index}, v{name})" for name, index in self.accumulators.items()]
+        self.loop.compile(extra + last, [f"copyto(v{copy}, v{seed})" for seed, copy in self.copies.items()])
+
+    def _joined(self, loop: list[Instruction], order: dict[int, int], fixed: set[int]) -> dict[int, int]:
+        """The states' gradients that can live where the cotangent was: its last use comes before they are made."""
+        self.loop.alias()
+        root, pulls = self.loop.root, [p.index for p in self._pulls if isinstance(p, Value)]
+        joined: dict[int, int] = {}
+        for place, seed in zip(self._pulls, self.state_seeds, strict=True):
+            if seed is None or not isinstance(place, Value) or place.index not in order or place.index in self.own or place.index in self.parts:
+                continue
+            if place.index in self.loop.aliases or pulls.count(place.index) > 1 or root(place.index) in fixed or seed in map(root, pulls):
+                continue
+            producer, k = self.made[place.index], order[place.index]
+            last = max((order[i.result] for i in loop for p in flat(i) if isinstance(p, Value) and root(p.index) == seed), default=-1)
+            if last < k or (last == k and elementwise(producer.op) and producer.op.name != "where"):
+                joined[place.index] = seed
+        return joined
+
+    def _assembled(self, result: int) -> Batched:
+        shape, dtype, pieces = self.program.shape(result), self.program.dtype(result), self.parts[result].parts
+
+        def assembled(*arrays: np.ndarray, steps: int) -> np.ndarray:
+            total = np.zeros((steps, *shape), dtype)
+            for array, part in zip(arrays, pieces, strict=True):
+                part.place(total, True)[...] = array
+            return total
+
+        return assembled
+
+    def _final(self, instruction: Instruction) -> Any:
+        """A function that gives the instruction's result summed over all steps, where there is a better way than to sum."""
+        op, arguments, result = instruction
+        if result in self.parts:
+            return None
+        if not all(isinstance(a, Value) and self._varies(a.index) for a in arguments[:2]) and op.name != "sum":
+            return None
+        program = self.program
+        if op.name == "matmul" and all(len(program.shape(a.index)) == 2 for a in arguments):
+            turned = self._turned(result)
+
+            def product(x: np.ndarray, g: np.ndarray, steps: int) -> np.ndarray:
+                columns = g.reshape(steps * g.shape[1], g.shape[2])
+                # Of a transposed stack this is its own memory again: x[t].T for all t are the rows of the stack, transposed.
+                rows = x.transpose(0, 2, 1).reshape(steps * x.shape[2], x.shape[1]).T
+                return dot(columns.T, rows.T).T if turned else dot(rows, columns)
+
+            return product
+        if op.name == "scatter" and len(program.shape(result)):
+            shape = program.shape(result)
+
+            def scattered(values: np.ndarray, index: np.ndarray, steps: int) -> np.ndarray:
+                total = np.zeros(shape, values.dtype)
+                add_at(total, index, values)
+                return total
+
+            return scattered if isinstance(arguments[1], Value) else None
+        if op.name == "sum" and isinstance(arguments[0], Value) and self._varies(arguments[0].index):
+            source = program.shape(arguments[0].index)
+            axis = static(instruction, "axis")
+            axes = (axis,) if isinstance(axis, int) else axis
+            if len(source) == 2 and axes == (0,):
+                return lambda a, steps: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(a.shape[0] * a.shape[1], a.shape[2])).reshape(program.shape(result))
+        return None
+
+    def _turned(self, index: int) -> bool:
+        """Whether a matrix on the way to a weight's gradient is better made in Fortran's order, so that the gradient is C-contiguous."""
+        for instruction in self.instructions:
+            if instruction.op.name == "transpose" and instruction.arguments[0] == Value(index):
+                return not self._turned(instruction.result)
+        return any(place == Value(index) and fortran for place, fortran in zip(self.places[self.x + self.state :], self.fortran, strict=False))
+
+    def _workspace(self, steps: int) -> Workspace:
+        program = self.program
+        arrays = {s: np.empty(program.shape(s), program.dtype(s)) for s in self.state_seeds if s is not None}
+        arrays |= {index: arrays[seed] for index, seed in self.joined.items()}
+        arrays |= {index: np.empty_like(arrays[seed]) for index, seed in self.temporary.items()}
+        originals = {copy: seed for seed, copy in self.copies.items()}
+        for index in self.own - self.loop.aliases.keys():
+            like = originals.get(index, index)
+            arrays[index] = np.empty((steps, *program.shape(like)), program.dtype(like))
+        return Workspace(arrays, self.loop.scratched(arrays))
+
+    def run(self, steps: int, reverse: bool, kept: Workspace, others: dict[int, np.ndarray], outer: list[np.ndarray], cotangents: list[np.ndarray | None]) -> list[Any]:
+        """The gradient of each input and outer tensor, or None; ``kept`` and ``others`` are the forward values."""
+        program, lease = self.program, Lease((self, steps, reverse), lambda: self._workspace(steps))
+        own = lease.workspace
+        arrays = {**others, **kept.arrays, **own.arrays}
+        for seed, g in zip(self.seeds, cotangents, strict=True):
+            if seed is None:
+                continue
+            if seed in own.arrays:
+                arrays[seed][...] = 0 if g is None else g
+            else:
+                arrays[seed] = np.broadcast_to(np.zeros((), program.dtype(seed)), (steps, *program.shape(seed))) if g is None else g
+        for index, source in self.accumulators.items():
+            arrays[index] = np.zeros(program.shape(source), program.dtype(source))
+
+        done = False
+
+        def value(place: Any) -> np.ndarray:
+            if isinstance(place, Outer):
+                return outer[place.index] if place.index < len(outer) else program.outer[place.index]._data
+            index = self.copies.get(place.index, place.index) if done else place.index
+            return self.loop.resolve(index, arrays)
+
+        for index, runner in self.before:
+            arrays[index] = runner(value, steps)
+        self.loop.run(steps, not reverse, arrays, value, (kept, own))
+        done = True
+        summed: dict[int, np.ndarray] = {source: arrays[index] for index, source in self.accumulators.items()}
+        for index, runner in self.after:
+            if index in self.finals:
+                summed[index] = arrays[index] = runner(value, steps)
+            else:
+                arrays[index] = runner(value, steps)
+
+        def all_steps(place: Any) -> np.ndarray:
+            array = value(place)
+            if not (isinstance(place, Value) and self._varies(place.index)):
+                array = np.broadcast_to(array, (steps, *array.shape))
+            # What the caller gets must not be given out again.
+            return array.copy() if any(np.may_share_memory(array, a) for a in own.owned) else array
+
+        gradients: list[Any] = []
+        for k, place in enumerate(self.places):
+            if place is None:
+                gradients.append(None)
+            elif k < self.x:
+                gradients.append(all_steps(place))
+            elif k < self.x + self.state:
+                seed = self.state_seeds[k - self.x]
+                gradients.append(None if seed is None else arrays[seed].copy())
+            elif isinstance(place, Value) and place.index in summed:
+                gradients.append(summed[place.index])
+            else:
+                gradients.append(all_steps(place).sum(axis=0))
+        return gradients
