@@ -14,6 +14,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.drawing.model import Edge, Node
 from tinygrad_rnn.drawing.sweep import Sweep
 
 needs_browser = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium is installed")
@@ -378,6 +379,21 @@ def test_names_in_a_browser_are_text(opened):
     assert sorted(texts(page, ".chip small")) == sorted([EVIL, "__proto__"]) or EVIL in "".join(texts(page, ".chip"))
     page.hover(".chip")
     assert tooltip(page)[0] in (EVIL, "__proto__")
+
+
+@needs_browser
+def test_a_picture_that_a_user_changed_opens(opened):
+    graph = lstm(3)
+    gone = graph.node("step2-tanh")
+    graph.nodes.remove(gone)
+    graph.edges.append(Edge("step1-c", "mine"))
+    graph.nodes.append(Node("mine", "my note", x=graph.node("step1-c").x, y=-400.0, width=70.0, height=24.0))
+    graph.node("step1-h").label = "the first"
+    graph.parameters[0].name = "mine too"
+    page = opened(graph)
+    assert "my note" in texts(page, ".node") and any("the first" in word for word in texts(page, ".node")) and "mine too" in texts(page, ".chip small")
+    assert gone.id not in ids(page, ".node") and page.run(LOOSE) == []
+    page.click("#fold")
 
 
 @needs_browser

@@ -159,7 +159,13 @@ class Graph:
             return self.again(None)
 
     def html(self) -> str:
-        """The picture as one page that needs nothing else: pan, zoom, fold, and the gradient step by step. It has what :meth:`unfolded` draws."""
+        """The picture as one page that needs nothing else: pan, zoom, fold, and the gradient step by step. It has what :meth:`unfolded` draws.
+
+        >>> import tinygrad_rnn as tg
+        >>> page = tg.graph(tg.tanh(tg.ones(2, requires_grad=True)).sum(), name="two operations").html()
+        >>> page.startswith("<!DOCTYPE html>"), "two operations" in page
+        (True, True)
+        """
         from .html import html
 
         return html(self)

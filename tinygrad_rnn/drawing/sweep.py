@@ -32,7 +32,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         nodes = {node.id: node for node in self.graph.nodes}
-        home = {name: frame for frame in self.frames for name in frame.nodes}
+        home = {name: frame for frame in self.frames for name in frame.nodes if name in nodes}
         turn = self._turns(nodes, home)
         number = {each: k + 1 for k, each in enumerate(sorted(set(turn.values())))}
         self.stop = {name: number[each] for name, each in turn.items()}

@@ -67,9 +67,9 @@ function unpacked(model) {
       for (const node of frame.nodes) if (node.y >= lane.y && node.y <= lane.y + lane.h) node.row = lane;
     }
   }
-  const modules = model.modules.map((module) => ({ ...module, nodes: module.nodes.map((id) => nodes.get(id)) }));
+  const modules = model.modules.map((module) => ({ ...module, nodes: module.nodes.map((id) => nodes.get(id)).filter(Boolean) }));
   for (const module of modules) for (const node of module.nodes) node.module = module;
-  return { frames, byId: nodes, nodes: [...nodes.values()], edges: edges.filter((e) => e.from && e.to), lanes, modules };
+  return { frames, byId: nodes, nodes: [...nodes.values()], edges: edges.filter((e) => e.from && e.to && e.points.length > 1), lanes, modules };
 }
 
 /** Runs of folded steps that stand side by side and are of one kind. */

@@ -181,9 +181,10 @@ function stop() {
 
 // Parameters
 
-function light(ids) {
+/** Light the uses of parameters, and these; `alone` makes all else faint. */
+function light(ids, alone = true) {
   for (const element of document.querySelectorAll(".lit")) element.classList.remove("lit");
-  picture.classList.toggle("lighting", Boolean(ids?.length));
+  picture.classList.toggle("lighting", alone && Boolean(ids?.length));
   for (const id of ids ?? []) {
     $(`chip-${id}`)?.classList.add("lit");
     for (const element of uses.get(id) ?? []) element.classList.add("lit");
@@ -239,7 +240,7 @@ function point(element, x, y) {
   }
   show(target.dataset.tip ?? target.id, x, target.dataset.param ? target.getBoundingClientRect().top : y);
   const ids = target.dataset.param ? [target.dataset.param] : (graph.byId.get(target.id)?.params ?? []);
-  light(ids.length ? ids : state.pinned);
+  light(ids.length ? ids : state.pinned, !ids.length || "param" in target.dataset);
 }
 
 document.addEventListener("pointermove", (event) => { if (!drag.moved) point(event.target, event.clientX, event.clientY); });
