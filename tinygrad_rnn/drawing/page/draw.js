@@ -88,7 +88,6 @@ const spoken = ([title, rows]) => [title, ...rows.filter(([a]) => a !== "click")
 // Drawing
 
 function draw() {
-  const focused = document.activeElement?.closest?.("#picture [id]")?.id;
   const before = told;
   drawn = scene(graph, state, model.folds);
   [told, uses, swept] = [new Map(model.parameters.map((p) => [`chip-${p.id}`, () => ofParameter(p)])), new Map(), [...kept]];
@@ -116,7 +115,6 @@ function draw() {
   move();
   sweep();
   light(state.pinned);
-  if (focused && $(focused)) $(focused).focus({ preventScroll: true });
 }
 
 /** Remember what a thing tells, and when the sweep reaches it. */

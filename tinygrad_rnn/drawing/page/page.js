@@ -51,12 +51,12 @@ function unfoldAll() {
 function redraw(anchor, words = "") {
   const place = () => (anchor ? view.x + view.k * drawn.mx(anchor.x) : 0), down = () => (anchor ? view.y + view.k * drawn.my(anchor.y) : 0);
   const [x, y] = [place(), down()];
-  const around = anchor && document.activeElement?.closest?.("#picture") ? anchor : null;
+  const focused = picture.contains(document.activeElement);
   draw();
   view.x += x - place();
   view.y += y - down();
   move();
-  if (around && !document.activeElement?.closest?.("#picture")) [...picture.querySelectorAll("[data-fold]")].find((e) => e.id.startsWith(around.id ?? " ") || e.id.startsWith(`fold-${around.id}-`))?.focus({ preventScroll: true });
+  if (anchor && focused) $(drawn.runs.find((run) => run.frames.includes(anchor))?.id ?? anchor.id)?.focus({ preventScroll: true });
   tell(words);
 }
 
