@@ -14,6 +14,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.drawing import html as pages
 from tinygrad_rnn.drawing.model import Edge, Node
 from tinygrad_rnn.drawing.sweep import Sweep
 
@@ -387,6 +388,19 @@ def test_names_in_a_browser_are_text(opened):
     assert sorted(texts(page, ".chip small")) == sorted([EVIL, "__proto__"]) or EVIL in "".join(texts(page, ".chip"))
     page.hover(".chip")
     assert tooltip(page)[0] in (EVIL, "__proto__")
+
+
+@needs_browser
+def test_what_is_too_long_for_a_page_stays_folded_and_the_page_says_so(opened, monkeypatch):
+    monkeypatch.setattr(pages, "MOST", 100)
+    graph = lstm(30)
+    page = opened(graph)
+    assert "26 steps folded: too many for this page to open" in texts(page, "#status")[0]
+    assert sorted(ids(page, "#picture .node")) == sorted(n.id for n in graph.nodes) and len(ids(page, ".frame")) == 5
+    assert page.run("document.querySelectorAll('.rail .bars').length") == 2 and page.run(LOOSE) == []
+    page.hover('[id="step3-28"]')
+    page.click("#fold")
+    assert len(ids(page, "#picture .node.rail")) == 2
 
 
 @needs_browser

@@ -32,7 +32,7 @@ def packed(graph: Graph, folded: Graph) -> dict[str, Any]:
     for k, frame in enumerate(frames):
         groups[_form(frame, homes.nodes[k], homes.edges[k])].append(k)
     known = {(block_of(frame), frame.first): k for k, frame in enumerate(frames)}
-    starts = [(known.get((block_of(frame), frame.first)), frame.steps) for frame in folded.clusters if frame.folded]
+    starts = [(known.get((block_of(frame), frame.first)), frame.steps) for frame in folded.clusters if frame.folded and folded is not graph]
     return {
         "title": graph.title,
         "description": graph.description,
@@ -133,7 +133,16 @@ def _kept(**given: Any) -> _Slot:
 
 def _frame(frame: Cluster) -> _Slot:
     return _kept(
-        id=frame.id, label=frame.label, kind=frame.kind, note=frame.note, x=_place(frame.x), y=_place(frame.y), w=_place(frame.width), h=_place(frame.height), first=frame.first
+        id=frame.id,
+        label=frame.label,
+        kind=frame.kind,
+        note=frame.note,
+        x=_place(frame.x),
+        y=_place(frame.y),
+        w=_place(frame.width),
+        h=_place(frame.height),
+        first=frame.first,
+        steps=frame.steps if frame.folded else None,
     )
 
 

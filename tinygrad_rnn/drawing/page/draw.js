@@ -136,11 +136,11 @@ const sign = (x, y, open) => svg("path", { class: "sign", d: `M${short(x - 4)} $
 function frameOf(placed) {
   const { frame, x, y, w } = placed, group = svg("g", { class: "step" });
   const head = svg("g", { class: "frame" }, rect("rim", placed, 10), text(frame.label, x + w / 2, y + 18, "head"));
-  if (graph.frames.length > 1) {
+  if (graph.frames.length > 1 && !frame.steps) {
     head.append(sign(x + w / 2 - frame.label.length * 2.6 - 10, y + 14, true), rect("grip", { x, y, w, h: 26 }, 10));
     button(head, true, `${frame.label}, ${plural(frame.nodes.length, "box")}`);
   }
-  group.append(known(head, frame.id, () => [frame.label, [["boxes", String(frame.nodes.length)], ["click", "folds"]]]));
+  group.append(known(head, frame.id, () => [frame.label, frame.steps ? [["folded", `${plural(frame.steps, "step")}, too many for this page to open`]] : [["boxes", String(frame.nodes.length)], ["click", "folds"]]]));
   head.act = () => fold([frame]);
   swept.push([head, Object.values(frame.stops), "step"]);
   head.classList.add("step");
@@ -149,7 +149,7 @@ function frameOf(placed) {
 
 function runOf(run) {
   const { x, y, w, h } = run.at, many = run.frames.length > 1;
-  const head = svg("g", { class: "run step" }, rect("rim", run.at, 10), text(run.label, x + w / 2 + 6, y + 18, "head"), sign(x + w / 2 - run.label.length * 2.6 - 4, y + 14, false));
+  const head = svg("g", { class: "run step" }, rect("rim", run.at, 10), text(run.label, x + w / 2 + 6, y + 18, "head"), sign(x + w / 2 - run.label.length * 2.6 - 8, y + 14, false));
   const across = drawn.nodes.filter((n) => n.node.kind === "bar" && n.y > y && n.y < y + h).map((n) => n.y + n.h / 2);
   const levels = [y + 24, ...run.rails.map((rail) => rail.y), ...across, y + h].sort((a, b) => a - b);
   let middle = y + h / 2, gap = 0;
@@ -160,25 +160,24 @@ function runOf(run) {
     words.forEach((word, k) => head.append(text(word, x + w / 2, middle + 4 + (k - (words.length - 1) / 2) * 13, "mid soft")));
   }
   for (const rail of run.rails) {
-    const at = { x: x + 10, y: rail.y - 13, w: w - 20, h: 26 };
-    const group = svg("g", { class: "rail" }, rect("box", at, 7), text(rail.name, at.x + 8, rail.y + 4, "left bold"));
-    const [first, end] = [brief(rail.norms[0]), brief(rail.norms.at(-1))];
-    group.append(text(end, at.x + at.w - 7, rail.y + 3.5, Number.isFinite(rail.norms.at(-1) ?? 0) ? "right small" : "right small warn"));
-    if (many) {
-      const start = at.x + 14 + rail.name.length * 7;
-      group.append(text(first, start, rail.y + 3.5, "left small"));
-      const from = start + first.length * 5.4 + 5, to = at.x + at.w - 12 - end.length * 5.4;
-      if (to - from > 12) {
-        group.append(svg("path", { class: "bars", d: bars(rail.norms, from, rail.y + 8, to - from, 15) }), ...veil(rail.stops, from, rail.y - 12, to - from, 23));
-      }
-    }
-    head.append(group);
+    head.append(chartOf(rail.name, rail.norms, { x: x + 10, y: rail.y - 13, w: w - 20, h: 26 }, rail.stops));
   }
   known(head, run.id, () => ofRun(run), undefined, [...new Set(run.frames.flatMap((f) => f.nodes.flatMap((n) => n.params)))]);
   button(head, false, spoken(ofRun(run)));
   swept.push([head, run.frames.flatMap((f) => Object.values(f.stops)), "step"]);
   head.act = () => unfold(run);
   return svg("g", { class: "step" }, head);
+}
+
+/** A state on its way through folded steps: its name, and its norms with the first and the last in digits. */
+function chartOf(name, norms, at, stops) {
+  const middle = at.y + at.h / 2, first = brief(norms[0] ?? null), end = brief(norms.at(-1) ?? null);
+  const group = svg("g", { class: "rail" }, rect("box", at, 7), text(name, at.x + 8, middle + 4, "left bold"));
+  group.append(text(end, at.x + at.w - 7, middle + 3.5, Number.isFinite(norms.at(-1) ?? 0) ? "right small" : "right small warn"));
+  const start = at.x + 14 + name.length * 7, from = start + first.length * 5.4 + 5, to = at.x + at.w - 12 - end.length * 5.4;
+  if (norms.length < 2 || to - from < 12) return group;
+  group.append(text(first, start, middle + 3.5, "left small"), svg("path", { class: "bars", d: bars(norms, from, middle + 8, to - from, 15) }), ...veil(stops, from, middle - 12, to - from, 23));
+  return group;
 }
 
 /** A cover over the bars of a chart that the sweep has not reached, and a mark where it is. */
@@ -243,7 +242,7 @@ function nodeOf(placed) {
   const colour = node.params.map((id) => colourOf.get(id)).find(Boolean);
   const kind = ["node", node.kind === "state" ? "start" : node.kind, node.state && ["op", "split"].includes(node.kind) ? "state" : "", node.params.length ? "used" : "", colour].filter(Boolean).join(" ");
   const round = node.kind === "input" || node.kind === "state" || Math.abs(w - h) < 1;
-  const group = svg("g", { class: kind, tabindex: 0, role: "img" }, rect("box", placed, round ? h / 2 : 7));
+  const group = svg("g", { class: kind, tabindex: 0, role: "img" }, node.kind === "rail" ? chartOf(node.state ?? "", node.series ?? [], placed, (node.series ?? []).map(() => node.stop)) : rect("box", placed, round ? h / 2 : 7));
   if (node.kind === "output") group.append(rect("box", { x: x + 3, y: y + 3, w: w - 6, h: h - 6 }, 5));
   if (node.ports.length) {
     for (const port of node.ports) {
@@ -251,13 +250,13 @@ function nodeOf(placed) {
       if (left > x + 1) group.append(svg("path", { d: `M${short(left)} ${short(y)}v${short(h)}` }));
       group.append(text(port.label, x + port.x, y + h / 2 + 4));
     }
-  } else {
+  } else if (node.kind !== "rail") {
     const lines = (node.label ?? "").split("\n"), main = lines.length;
     if (["op", "cell"].includes(node.kind) && (node.state || node.kind === "cell")) {
       if (node.norm !== null) lines.push(brief(node.norm));
       else if (node.value !== null) lines.push(`‖${brief(node.value)}‖`);
     }
-    lines.forEach((word, j) => group.append(text(word, middle, y + h / 2 + 4 + (j - (lines.length - 1) / 2) * 12.5, j >= main ? (Number.isFinite(node.norm ?? 0) ? "small" : "small warn") : node.kind === "input" ? "mid" : "")));
+    lines.forEach((word, j) => group.append(text(word, middle, y + h / 2 + 4 + (j - (lines.length - 1) / 2) * 12.5, j >= main ? (Number.isFinite(node.norm ?? 0) ? "small" : "small warn") : node.kind === "input" || node.kind === "fold" ? "mid" : "")));
   }
   group.setAttribute("aria-label", spoken(ofNode(node)));
   return known(group, node.id, () => ofNode(node), node.stop, node.params);

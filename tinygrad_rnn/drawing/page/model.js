@@ -28,6 +28,7 @@ function unpacked(model) {
     node.norm = norm(node.norm);
     node.value = norm(node.value);
     node.params ??= [];
+    if (node.series) node.series = node.series.map(norm);
     node.stop = stop;
     node.ports = [];
     for (let j = 0; node["p" + j]; j++) node.ports.push(node["p" + j]);

@@ -26,7 +26,7 @@ function foldAll() {
   if (graph.frames.length < 2) for (const module of graph.modules) state.modules.add(module);
   for (const block of new Set(model.blocks)) {
     const frames = graph.frames.filter((f) => f.block === block);
-    for (const frame of frames.length > 4 ? frames.slice(2, -2) : frames) state.folded.add(frame.index);
+    for (const frame of frames.length > 4 ? frames.slice(2, -2) : frames) if (!frame.steps) state.folded.add(frame.index);
   }
   redraw();
   fit();
@@ -62,7 +62,8 @@ function redraw(anchor, words = "") {
 
 function tell(words) {
   const steps = drawn.runs.reduce((sum, run) => sum + run.frames.length, 0);
-  const folded = steps ? `${plural(steps, "step")} of ${graph.frames.length} folded: click one to open it` : "";
+  const closed = graph.frames.reduce((sum, f) => sum + (f.steps ?? 0), 0);
+  const folded = closed ? `${plural(closed, "step")} folded: too many for this page to open` : steps ? `${plural(steps, "step")} of ${graph.frames.length} folded: click one to open it` : "";
   $("status").textContent = [words, folded, ...model.notes].filter(Boolean).join(" · ");
   $("fold").disabled = graph.frames.length < 2 && !graph.modules.length;
   $("unfold").disabled = !steps && !state.lanes.size && !state.modules.size;
