@@ -218,7 +218,7 @@ function chip(p) {
 
 // The tooltip
 
-function show(id, x, y) {
+function show(id, x, y, above) {
   const tells = told.get(id);
   if (!tells) return hide();
   const [title, rows] = tells();
@@ -227,7 +227,7 @@ function show(id, x, y) {
   tip.hidden = false;
   const { offsetWidth: w, offsetHeight: h } = tip;
   tip.style.left = `${Math.max(8, Math.min(innerWidth - w - 8, x + 14))}px`;
-  tip.style.top = `${Math.max(8, y + 18 + h + 8 > innerHeight ? y - h - 12 : y + 18)}px`;
+  tip.style.top = `${Math.max(8, above || y + 18 + h + 8 > innerHeight ? y - h - 12 : y + 18)}px`;
 }
 
 const hide = () => { tip.hidden = true; };
@@ -239,9 +239,10 @@ function point(element, x, y) {
     hide();
     return light(state.pinned);
   }
-  show(target.dataset.tip ?? target.id, x, target.dataset.param ? target.getBoundingClientRect().top : y);
+  const below = "param" in target.dataset;
+  show(target.dataset.tip ?? target.id, x, below ? $("parameters").getBoundingClientRect().top : y, below);
   const ids = target.dataset.param ? [target.dataset.param] : (graph.byId.get(target.id)?.params ?? []);
-  light(ids.length ? ids : state.pinned, !ids.length || "param" in target.dataset);
+  light(ids.length ? ids : state.pinned, !ids.length || below);
 }
 
 document.addEventListener("pointermove", (event) => { if (!drag.moved) point(event.target, event.clientX, event.clientY); });
