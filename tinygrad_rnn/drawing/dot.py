@@ -61,6 +61,8 @@ class Writer:
         self.graph = graph
         self.theme = THEMES[graph.theme]
         self.looks: dict[str, str] = {}
+        # Graphviz takes a line without a place of its own from middle to middle.
+        self.wide = {node.id for node in graph.nodes if node.kind == "bar"}
         self.colour = {p.id: COLOURS[p.colour % len(COLOURS)] for p in graph.parameters if p.colour >= 0}
 
     def at(self, point: Point) -> str:
@@ -146,7 +148,7 @@ class Writer:
             looks += f' tooltip="gradient norm {edge.norm:.3g}"'
         elif not edge.tracked:
             looks += ' tooltip="its gradient was never asked for"'
-        if len(edge.points) > 2:
+        if len(edge.points) > 2 or (edge.points and (edge.tail in self.wide or edge.head in self.wide)):
             looks += f' pos="{self.spline(edge.points)}"'
         tail = f'"{edge.tail}":{edge.tail_port}' if edge.tail_port else f'"{edge.tail}"'
         return f'{tail} -> "{edge.head}" [class="{edge.kind} {kind}" {looks}]'
