@@ -19,6 +19,8 @@ from .naming import size
 from .svg import THEMES, level, svg
 
 DEPTHS = ("op", "cell", "tape")
+KEPT = 50_000
+"""A folded picture keeps the computation that it shows, to draw it unfolded, up to so many operations."""
 _KEY = {
     "f4": "gradient, as strong as at the last step", "f1": "a thousandth of that", "cold": "less: vanishing", "hot": "more than 1000 times: exploding", "hot bad": "NaN or ∞",
     "zero": "exactly zero", "unasked": "never asked for",
@@ -53,7 +55,7 @@ class Graph:
     panel: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     foot: tuple[float, float] = (0.0, 0.0)
     again: Callable[[str | int | None], Graph] | None = field(default=None, repr=False)
-    """Draws the same computation with another ``fold``; kept by a picture with folded steps."""
+    """Draws the same computation with another ``fold``: a picture with folded steps keeps it alive for that. None lets go of it."""
 
     def node(self, id: str) -> Node:
         """The node of an id, such as ``step2-h``. Raises ``KeyError``."""
@@ -152,7 +154,10 @@ class Graph:
             return svg(self)
 
     def unfolded(self) -> Graph:
-        """The picture with every step drawn: itself where none is folded, else drawn again from the computation, without changes made to this one."""
+        """The picture with every step drawn: itself where none is folded, else drawn again from the computation, without changes made to this one.
+
+        A picture of more than 50,000 operations does not keep its computation, and stays folded.
+        """
         if self.again is None:
             return self
         with uncollected():
@@ -251,6 +256,6 @@ def graph(
             return made
 
         made = drawn(fold)
-    if any(frame.folded for frame in made.clusters):
+    if records <= KEPT and any(frame.folded for frame in made.clusters):
         made.again = drawn
     return made

@@ -17,9 +17,6 @@ from .svg import COLOURS, THEMES
 if TYPE_CHECKING:
     from .graph import Graph
 
-MOST = 50_000
-"""Of a picture of more operations than this, the page holds what is not folded alone."""
-
 
 def html(graph: Graph) -> str:
     """The page of a graph: its model as data, and a script that draws and folds it.
@@ -27,8 +24,7 @@ def html(graph: Graph) -> str:
     The data are never read as markup, and the page's policy lets no other script run and nothing be fetched.
     """
     with uncollected():
-        whole = graph if graph.records > MOST else graph.unfolded()
-        model = json.dumps(packed(whole, graph), separators=(",", ":"), allow_nan=False)
+        model = json.dumps(packed(graph.unfolded(), graph), separators=(",", ":"), allow_nan=False)
     # Nothing in the data can end the element that holds them.
     model = model.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     sheet, script = style(), _part("model.js") + _part("draw.js") + _part("page.js")
