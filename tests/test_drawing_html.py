@@ -14,7 +14,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.drawing import html as pages
 from tinygrad_rnn.drawing.model import Edge, Node
 from tinygrad_rnn.drawing.sweep import Sweep
 
@@ -224,6 +223,16 @@ def test_hovering_tells_shape_dtype_norms_and_source(opened):
 
 
 @needs_browser
+def test_values_without_gradients(opened):
+    graph = lstm(30, gradients=False, values=True)
+    page = opened(graph)
+    assert page.run("document.getElementById('sweep').hidden") and page.run("document.querySelectorAll('.run .bars').length") == 2
+    page.hover(".run > .head")
+    first, last = (graph.unfolded().node(f"step{t}-c").value for t in (3, 28))
+    assert [float(part) for part in tooltip(page)[1]["value of c"].split(" … ")] == pytest.approx([first, last], rel=1e-2)
+
+
+@needs_browser
 def test_a_parameter_lights_all_its_uses_and_a_use_its_parameter(opened):
     graph = lstm(3)
     page = opened(graph)
@@ -392,7 +401,7 @@ def test_names_in_a_browser_are_text(opened):
 
 @needs_browser
 def test_what_is_too_long_for_a_page_stays_folded_and_the_page_says_so(opened, monkeypatch):
-    monkeypatch.setattr(pages, "MOST", 100)
+    monkeypatch.setattr(sys.modules[tg.graph.__module__], "KEPT", 100)
     graph = lstm(30)
     page = opened(graph)
     assert "26 steps folded: too many for this page to open" in texts(page, "#status")[0]

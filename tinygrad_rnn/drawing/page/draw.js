@@ -72,7 +72,7 @@ function ofRun(run) {
   const rows = [["folded", run.frames.length > 1 ? `${plural(run.frames.length, "step")}${run.same ? ", operand by operand the same" : ""}` : "one step"]];
   for (const rail of run.rails) {
     const [first, end] = [rail.norms[0], rail.norms.at(-1)];
-    if (first !== null) rows.push([`gradient of ${rail.name}${rail.lane && new Set(run.rails.map((r) => r.lane)).size > 1 ? `, ${rail.lane}` : ""}`, run.frames.length > 1 ? `${exact(first)} … ${exact(end)}` : exact(first)]);
+    if (first !== null) rows.push([`${rail.what} of ${rail.name}${rail.lane && new Set(run.rails.map((r) => r.lane)).size > 1 ? `, ${rail.lane}` : ""}`, run.frames.length > 1 ? `${exact(first)} … ${exact(end)}` : exact(first)]);
   }
   return [run.label, [...rows, ["click", "unfolds"]]];
 }

@@ -214,7 +214,7 @@ function laneHeight(graph, lane) {
   return Math.min(lane.h, size);
 }
 
-/** The states that run through folded steps, with their norms at each. */
+/** The states that run through folded steps, with the norms at each of their gradients, or of their values where there are no gradients. */
 function railsOf(run, my) {
   const rails = new Map();
   for (const frame of run.frames) {
@@ -227,8 +227,9 @@ function railsOf(run, my) {
     }
   }
   return [...rails.values()].map((rail) => {
-    const norms = run.frames.map((frame) => rail.series.get(frame) ?? null);
-    return { ...rail, norms, stops: run.frames.map((frame) => frame.stops[rail.lane]) };
+    const gradients = run.frames.map((frame) => rail.series.get(frame) ?? null), known = gradients.some((v) => v !== null);
+    const norms = known ? gradients : run.frames.map((frame) => rail.values.get(frame) ?? null);
+    return { ...rail, norms, what: known ? "gradient" : "value", stops: run.frames.map((frame) => frame.stops[rail.lane]) };
   });
 }
 
