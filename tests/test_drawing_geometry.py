@@ -20,6 +20,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @functools.cache
 def picture(make):
     graph = make()
+    graph.again = None  # the picture is kept here, its computation need not be
     return graph, ElementTree.fromstring(graph.svg())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from .naming import size
 from .svg import THEMES, level, svg
 
 DEPTHS = ("op", "cell", "tape")
+KEPT = 50_000
+"""A folded picture keeps the computation that it shows, to draw it unfolded, up to so many operations."""
 _KEY = {
     "f4": "gradient, as strong as at the last step", "f1": "a thousandth of that", "cold": "less: vanishing", "hot": "more than 1000 times: exploding", "hot bad": "NaN or ∞",
     "zero": "exactly zero", "unasked": "never asked for",
@@ -52,6 +54,8 @@ class Graph:
     """Left, top, width and height of the picture."""
     panel: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     foot: tuple[float, float] = (0.0, 0.0)
+    again: Callable[[str | int | None], Graph] | None = field(default=None, repr=False)
+    """Draws the same computation with another ``fold``: a picture with folded steps keeps it alive for that. None lets go of it."""
 
     def node(self, id: str) -> Node:
         """The node of an id, such as ``step2-h``. Raises ``KeyError``."""
@@ -149,8 +153,24 @@ class Graph:
         with uncollected():
             return svg(self)
 
+    def unfolded(self) -> Graph:
+        """The picture with every step drawn: itself where none is folded, else drawn again from the computation, without changes made to this one.
+
+        A picture of more than 50,000 operations does not keep its computation, and stays folded.
+        """
+        if self.again is None:
+            return self
+        with uncollected():
+            return self.again(None)
+
     def html(self) -> str:
-        """The picture as one page that needs nothing else: pan, zoom, fold, and the gradient step by step."""
+        """The picture as one page that needs nothing else: pan, zoom, fold, and the gradient step by step. It has what :meth:`unfolded` draws.
+
+        >>> import tinygrad_rnn as tg
+        >>> page = tg.graph(tg.tanh(tg.ones(2, requires_grad=True)).sum(), name="two operations").html()
+        >>> page.startswith("<!DOCTYPE html>"), "two operations" in page
+        (True, True)
+        """
         from .html import html
 
         return html(self)
@@ -222,13 +242,20 @@ def graph(
 
             found = value_norms(tape)
         reading = Reading(tape, merge=depth != "tape")
-        built = Builder(reading, depth, fold, rolled, flow, found)
         records = sum(not record.is_leaf for record in tape.records)
-        steps = max((len(block.columns) for block in built.plan.blocks), default=0)
-        made = Graph(
-            built.nodes, built.edges, built.clusters, built.parameters, built.rails, name or "graph", depth, theme, rolled, gradients, values, records, steps, built.reference
-        )
-    if reading.found:
-        made.notes.append("no scope names the steps: they were found as what repeats")
-    made.arrange()
+
+        def drawn(fold: str | int | None) -> Graph:
+            built = Builder(reading, depth, fold, rolled, flow, found)
+            steps = max((len(block.columns) for block in built.plan.blocks), default=0)
+            made = Graph(
+                built.nodes, built.edges, built.clusters, built.parameters, built.rails, name or "graph", depth, theme, rolled, gradients, values, records, steps, built.reference
+            )
+            if reading.found:
+                made.notes.append("no scope names the steps: they were found as what repeats")
+            made.arrange()
+            return made
+
+        made = drawn(fold)
+    if records <= KEPT and any(frame.folded for frame in made.clusters):
+        made.again = drawn
     return made
