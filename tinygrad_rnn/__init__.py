@@ -182,7 +182,7 @@ from .ops.shaping import (
 from .replay import unroll
 
 if TYPE_CHECKING:
-    from . import data, files, nn, optim, train
+    from . import data, files, nn, optim, testing, train
     from .files import load, save
 
 __version__ = "0.1.0"
@@ -193,7 +193,7 @@ abs = absolute
 pow = power
 
 # Parts that load when they are first used, so that the import costs little more than NumPy's.
-_PARTS = ("data", "files", "nn", "optim", "train")
+_PARTS = ("data", "files", "nn", "optim", "testing", "train")
 _FUNCTIONS = {"save": "files", "load": "files"}
 
 
@@ -397,6 +397,7 @@ __all__ = [
     "tape",
     "tensor",
     "tensordot",
+    "testing",
     "tile",
     "trace",
     "train",

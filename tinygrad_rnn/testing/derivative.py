@@ -1,0 +1,139 @@
+"""The derivative of a function along a line, measured from values alone, with an error that is measured too.
+
+Central differences at steps that fall by a constant factor are extrapolated (Neville's scheme). Every entry of the
+table is a candidate; its error is what its neighbours differ by, plus the noise of the values over the smallest step
+that it used. A candidate stands only if every difference at a smaller step agrees with it as far as that one's own
+noise and truncation allow: it may not average over an oscillation, a kink or a jump that lies nearer to the point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+EPS = float(np.finfo(np.float64).eps)
+FIRST = (*(0.25 * 4.0**-k for k in range(7)), 0.25 * 4.0**-9, 0.25 * 4.0**-11, 0.25 * 4.0**-13)
+"""Steps for a function that is smooth at the scale of its argument, and three small ones that look for finer structure."""
+DEEP = tuple(0.25 * 4.0**-k for k in range(7, 19))
+"""Steps for the others, added to the first ones."""
+OTHER = tuple(0.17 * 2.7**-k for k in range(24))
+"""Steps of a second opinion, which shares none with the first."""
+
+_COLUMNS = 7
+_SMALL, _FINE, _LAST, _WINDOW, _RISEN = 1e-4, 1e-6, 3, 5, 3
+
+
+@dataclass
+class Estimate:
+    """Derivatives with what they may be off by, one a column; ``left`` and ``right`` are one-sided. All (columns,)."""
+
+    value: Array
+    error: Array
+    left: Array
+    left_error: Array
+    right: Array
+    right_error: Array
+    noise: Array
+
+    @property
+    def kink(self) -> Array:
+        """Where the one-sided derivatives are known, and do not approach each other."""
+        gap = np.abs(self.right - self.left)
+        return gap > 4 * (self.left_error + self.right_error) + 1e-5 * (np.abs(self.right) + np.abs(self.left))
+
+
+def sample(values: Callable[[float], Array], steps: Sequence[float]) -> tuple[Array, Array]:
+    """``values(h)`` and ``values(-h)`` for each step, stacked: two arrays (steps, columns)."""
+    return np.stack([values(h) for h in steps]), np.stack([values(-h) for h in steps])
+
+
+def estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimate:
+    """Derivatives at 0 of functions with value 0 there, from their values at +-steps: arrays (steps, columns).
+
+    ``steps`` fall. Values that are not finite are left out. ``floor`` (columns,) is the least noise that a value has.
+    Where there are many small steps, those are looked at by themselves too: structure that larger steps jump over
+    looks like noise to them.
+    """
+    whole = _estimate(steps, ahead, behind, floor)
+    fine = steps < _FINE
+    if fine.sum() < 2 * _WINDOW:
+        return whole
+    near = _estimate(steps[fine], ahead[fine], behind[fine], floor)
+    better = (near.error < whole.error) | (np.abs(near.value - whole.value) > 8 * (near.error + whole.error))
+    return Estimate(*(np.where(better, getattr(near, name), getattr(whole, name)) for name in vars(whole)))
+
+
+def _estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimate:
+    with np.errstate(all="ignore"):
+        noise = np.maximum(floor, _measured_noise(steps, ahead, behind))
+        h = steps[:, None]
+        value, error = _extrapolated(steps, _known((ahead - behind) / (2 * h), ahead, behind), noise, 2)
+        right, right_error = _extrapolated(steps, _known(ahead / h, ahead, ahead), noise, 1)
+        left, left_error = _extrapolated(steps, _known(-behind / h, behind, behind), noise, 1)
+    return Estimate(value, error, left, left_error, right, right_error, noise)
+
+
+def _known(differences: Array, ahead: Array, behind: Array) -> Array:
+    """NaN where a step is of no use: it left the domain, or was absorbed, so that nothing changed where larger steps change something."""
+    absorbed = (ahead == 0) & (behind == 0)
+    moved = np.cumsum(~absorbed, axis=0) > 0
+    return np.where((absorbed & moved) | ~np.isfinite(differences), np.nan, differences)
+
+
+def _measured_noise(steps: Array, ahead: Array, behind: Array) -> Array:
+    """The noise of the values, seen in second differences: they fall with the step as long as the function is smooth, or has a kink.
+
+    The last few count each by itself. Before them three of five in a row must refuse to fall: at the very smallest
+    steps an inner value that does not change any more (as cos x near 0) may hide noise that is there everywhere else.
+    """
+    second = np.abs(ahead + behind)
+    second[~np.isfinite(second)] = 0
+    falling = np.full_like(second, np.inf)
+    falling[1:] = 2 * second[:-1] * (steps[1:] / steps[:-1])[:, None]
+    risen = np.where(second > falling, second, 0)
+    used = np.cumsum((second > 0)[::-1], axis=0)[::-1] <= _LAST
+    noise: Array = np.max(np.where(used, risen, 0), axis=0, initial=0)
+    for k in range(int(np.sum(steps > _SMALL)), len(steps) - _WINDOW + 1):
+        noise = np.maximum(noise, np.partition(risen[k : k + _WINDOW], _WINDOW - _RISEN, axis=0)[_WINDOW - _RISEN])
+    return noise
+
+
+def _extrapolated(steps: Array, plain: Array, noise: Array, power: int) -> tuple[Array, Array]:
+    """The best candidate of each column's table, and its error; infinite where there is none."""
+    count, columns = plain.shape
+    local = noise / steps[:, None]
+    shrink = (steps[:-1] / steps[1:]) ** power - 1
+    previous = np.vstack([np.full((1, columns), np.nan), plain[:-1]])
+    # A plain difference is off by its truncation, known from the one before, and by its noise.
+    own = np.abs(plain - previous)
+    own[1:] /= shrink[:, None]
+    allowed = 4 * np.nan_to_num(own) + 4 * local
+    best, least = np.full(columns, np.nan), np.full(columns, np.inf)
+    row = plain
+    for j in range(min(_COLUMNS, count)):
+        if j:
+            factor = (steps[:-j] / steps[j:]) ** power - 1
+            change = np.full_like(row, np.nan)
+            change[j:] = (row[j:] - row[j - 1 : -1]) / factor[:, None]
+            older = np.vstack([np.full((1, columns), np.nan), row[:-1]])
+            row = row + change
+            error = np.maximum(np.abs(change), np.abs(row - older))
+        else:
+            error = np.abs(plain - previous)
+        error = error + local
+        usable = np.isfinite(error)
+        for k in np.flatnonzero(usable.any(axis=1)):
+            total = error[k]
+            if k + 1 < count:
+                apart = np.abs(plain[k + 1 :] - row[k])
+                # A little more than the noise was measured to be is noise; much more is structure.
+                noisy = apart <= allowed[k + 1 :] + 64 * local[k + 1 :]
+                charge = np.where(noisy, apart * steps[k + 1 :, None] / steps[k], apart)
+                total = total + np.where(np.isfinite(apart) & ~(apart <= allowed[k + 1 :]), charge, 0).max(axis=0)
+            better = usable[k] & (total < least)
+            best[better], least[better] = row[k][better], total[better]
+    return best, least
