@@ -15,7 +15,7 @@ from .compare import SAFETY, Comparison
 from .derivative import EPS, Array
 from .localise import blame
 from .report import Finding, GradientMismatch, InconclusiveWarning, Report, Verdict
-from .requirements import given_requirements, tensor_requirements
+from .requirements import buffers, given_requirements, tensor_requirements
 from .subject import Differentiable, Given, Gradient, Modular, Subject
 
 __all__ = ["check_gradients", "check_module", "check_vjp"]
@@ -135,12 +135,17 @@ class _Run:
     def first_order(self, modes: tuple[str, ...]) -> None:
         requirements = given_requirements if isinstance(self.subject, Given) else tensor_requirements
         before = [x.copy() for x in self.subject.xs]
+        if isinstance(self.subject, Given):
+            for finding in buffers(self.subject):
+                self.add(finding)
+                # What has the wrong shape, or overwrites what it is given, cannot be compared.
+                return
         comparison = Comparison(self.subject, self.rng)
         for finding in requirements(self.subject, comparison, self.rng):
             self.add(finding)
-        # A function that is not the same twice has no derivative to compare with.
-        if any(f.kind == "determinism" for f in self.report.findings):
-            return
+            # A function that is not the same twice has no derivative to compare with.
+            if finding.kind == "determinism":
+                return
         self._numbers(comparison)
         if "jvp" in modes and self.report.verdict is not Verdict.FAIL and isinstance(self.subject, Differentiable):
             self._pushforward(comparison)
@@ -171,10 +176,7 @@ class _Run:
             self.add(finding)
         wrong = next((m for m in comparison.measured if m.outcome == "differs"), None)
         if wrong is not None:
-            self.add(blame(comparison, wrong))
-        unknown = next((m for m in comparison.measured if m.outcome == "unknown" and not abs(m.got - m.expected) <= m.tolerance), None)
-        if unknown is not None:
-            self.add(Finding("inconclusive", f"the derivative of {comparison.subject.name} could not be measured", expected=unknown.expected, error=unknown.error, got=unknown.got))
+            self.add(blame(comparison, wrong) or Finding("inconclusive", f"the derivative of {comparison.subject.name} could not be measured", expected=wrong.expected, error=wrong.error, got=wrong.got))
         report.kinks += comparison.kinks
         report.tightness = max(report.tightness, comparison.tightness)
         if comparison.kinks and report.verdict is Verdict.PASS:

@@ -22,9 +22,11 @@ DEEP = tuple(0.25 * 4.0**-k for k in range(7, 19))
 """Steps for the others, added to the first ones."""
 OTHER = tuple(0.17 * 2.7**-k for k in range(24))
 """Steps of a second opinion, which shares none with the first."""
+AGAIN = tuple(0.11 * 3.1**-k for k in range(20))
+"""Steps for what was found to be wrong, to see it again."""
 
 _COLUMNS = 7
-_SMALL, _FINE, _LAST, _WINDOW, _RISEN = 1e-4, 1e-6, 3, 5, 3
+_SMALL, _LAST, _WINDOW, _RISEN = 1e-4, 3, 5, 3
 
 
 @dataclass
@@ -55,26 +57,15 @@ def estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimat
     """Derivatives at 0 of functions with value 0 there, from their values at +-steps: arrays (steps, columns).
 
     ``steps`` fall. Values that are not finite are left out. ``floor`` (columns,) is the least noise that a value has.
-    Where there are many small steps, those are looked at by themselves too: structure that larger steps jump over
-    looks like noise to them.
     """
-    whole = _estimate(steps, ahead, behind, floor)
-    fine = steps < _FINE
-    if fine.sum() < 2 * _WINDOW:
-        return whole
-    near = _estimate(steps[fine], ahead[fine], behind[fine], floor)
-    better = (near.error < whole.error) | (np.abs(near.value - whole.value) > 8 * (near.error + whole.error))
-    return Estimate(*(np.where(better, getattr(near, name), getattr(whole, name)) for name in vars(whole)))
-
-
-def _estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimate:
     with np.errstate(all="ignore"):
-        noise = np.maximum(floor, _measured_noise(steps, ahead, behind))
         h = steps[:, None]
+        # Values that are large beside the one at the point have the rounding of their own size.
+        noise = np.maximum(floor, _noise(steps, ahead, behind)) + EPS * np.nan_to_num(np.abs(ahead) + np.abs(behind), posinf=0, neginf=0)
         value, error = _extrapolated(steps, _known((ahead - behind) / (2 * h), ahead, behind), noise, 2)
         right, right_error = _extrapolated(steps, _known(ahead / h, ahead, ahead), noise, 1)
         left, left_error = _extrapolated(steps, _known(-behind / h, behind, behind), noise, 1)
-    return Estimate(value, error, left, left_error, right, right_error, noise)
+    return Estimate(value, error, left, left_error, right, right_error, noise[-1])
 
 
 def _known(differences: Array, ahead: Array, behind: Array) -> Array:
@@ -84,11 +75,13 @@ def _known(differences: Array, ahead: Array, behind: Array) -> Array:
     return np.where((absorbed & moved) | ~np.isfinite(differences), np.nan, differences)
 
 
-def _measured_noise(steps: Array, ahead: Array, behind: Array) -> Array:
-    """The noise of the values, seen in second differences: they fall with the step as long as the function is smooth, or has a kink.
+def _noise(steps: Array, ahead: Array, behind: Array) -> Array:
+    """The noise of the values that each step sees, (steps, columns): what second differences show that do not fall.
 
-    The last few count each by itself. Before them three of five in a row must refuse to fall: at the very smallest
-    steps an inner value that does not change any more (as cos x near 0) may hide noise that is there everywhere else.
+    As long as a function is smooth, or has a kink, they fall with the step. Noise is there at all smaller steps, so
+    three of five in a row must refuse to fall, or one of the last; what ends above smaller steps was structure. But what
+    disappears at once, faster than a smooth function lets it, was noise that an inner value hides which does not change
+    any more at such small steps (as cos x near 0): it counts for all.
     """
     second = np.abs(ahead + behind)
     second[~np.isfinite(second)] = 0
@@ -96,10 +89,13 @@ def _measured_noise(steps: Array, ahead: Array, behind: Array) -> Array:
     falling[1:] = 2 * second[:-1] * (steps[1:] / steps[:-1])[:, None]
     risen = np.where(second > falling, second, 0)
     used = np.cumsum((second > 0)[::-1], axis=0)[::-1] <= _LAST
-    noise: Array = np.max(np.where(used, risen, 0), axis=0, initial=0)
+    noise = np.where(used, risen, 0)
     for k in range(int(np.sum(steps > _SMALL)), len(steps) - _WINDOW + 1):
-        noise = np.maximum(noise, np.partition(risen[k : k + _WINDOW], _WINDOW - _RISEN, axis=0)[_WINDOW - _RISEN])
-    return noise
+        noise[k] = np.maximum(noise[k], np.partition(risen[k : k + _WINDOW], _WINDOW - _RISEN, axis=0)[_WINDOW - _RISEN])
+    noise = np.maximum.accumulate(noise[::-1], axis=0)[::-1]
+    gone = second[1:] < second[:-1] * ((steps[1:] / steps[:-1]) ** 2 / 64)[:, None]
+    hidden = np.where((risen[:-1] > 0) & gone & (steps[:-1, None] <= _SMALL), second[:-1], 0)
+    return np.asarray(np.maximum(noise, hidden.max(axis=0, initial=0)))
 
 
 def _extrapolated(steps: Array, plain: Array, noise: Array, power: int) -> tuple[Array, Array]:

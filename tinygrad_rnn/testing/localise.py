@@ -8,22 +8,26 @@ from collections.abc import Iterator
 import numpy as np
 
 from .compare import Comparison, Measured
-from .derivative import Array
+from .derivative import AGAIN, Array
 from .report import Finding
 
 _SAMPLES = 9
 _WHOLE = 64
 
 
-def blame(comparison: Comparison, culprit: Measured) -> Finding:
-    """The argument, the index and the ratio of a discrepancy, found by halving: O(log n) directions."""
+def blame(comparison: Comparison, culprit: Measured) -> Finding | None:
+    """The argument, the index and the ratio of a discrepancy, found by halving: O(log n) directions.
+
+    None if the discrepancy is not there when it is measured again, in one argument or in all, with other steps.
+    """
     subject, k = comparison.subject, culprit.cotangent
     direction = comparison.directions[culprit.direction]
     floor = subject.rounding(comparison.cotangents[k])
     finding = Finding("value", f"the gradient of {subject.name} is wrong", expected=culprit.expected, error=culprit.error, got=culprit.got)
-    found = _worst((a, comparison.measure(comparison.only(direction, a), k, floor=floor)) for a, n in enumerate(comparison.sizes) if n)
+    parts = [(a, comparison.only(direction, a)) for a, n in enumerate(comparison.sizes) if n]
+    found = _worst((a, comparison.measure(part, k, AGAIN, floor)) for a, part in parts if any(u.any() for u in part))
     if found is None:
-        return finding
+        return None if len(parts) == 1 or _worst(iter([(0, comparison.measure(direction, k, AGAIN, floor))])) is None else finding
     a, measured = found
     finding.argument = subject.names[a]
     start, stop = 0, comparison.sizes[a]

@@ -40,7 +40,7 @@ class Subject:
         self.names = list(names)
         self.xs = [np.array(x) for x in xs]
         self.eps = EPS
-        self.evaluations = self.pullbacks = 0
+        self.evaluations = self.pullbacks = self.size = 0
 
     def _value(self, xs: list[Array]) -> Array:
         raise NotImplementedError
@@ -93,7 +93,7 @@ class Arguments:
         for name, arg in zip(names, self.args, strict=True):
             found = [leaf for leaf in tree.leaves(arg) if is_floating(leaf)]
             self.leaves += found
-            self.names += [name] if not isinstance(arg, tuple | list) else [f"{name}[{k}]" for k in range(len(found))]
+            self.names += [name] * len(found) if not isinstance(arg, tuple | list) else [f"{name}[{k}]" for k in range(len(found))]
         self.arrays = [np.array(leaf._data if is_tensor(leaf) else leaf) for leaf in self.leaves]
 
     @property
@@ -299,6 +299,7 @@ class Given(Subject):
         self.nested = len(outputs) != 1
         self.shapes = [np.shape(y) for y in outputs]
         self.dtypes = [np.asarray(y).dtype for y in outputs]
+        self.size = sum(int(np.prod(s)) for s in self.shapes)
         if F32 in self.dtypes:
             self.eps = float(np.finfo(np.float32).eps)
 
