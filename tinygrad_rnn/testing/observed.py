@@ -101,7 +101,7 @@ class Observed:
         W. Squire and G. Trapp, Using complex variables to estimate derivatives of real functions, SIAM Review 40 (1998).
         """
         known = {id(step.out._data) for step in self.steps} | {id(t._data) for t in self.inputs}
-        found: dict[int, Array] = {id(t._data): t._data + 1j * _TINY * u for t, u in zip(self.inputs, us, strict=True) if np.any(u)}
+        found: dict[int, Array] = {id(t._data): np.asarray(t._data + 1j * _TINY * u) for t, u in zip(self.inputs, us, strict=True) if np.any(u)}
 
         def moved(value: Any) -> Any:
             if is_tensor(value):
