@@ -14,6 +14,7 @@ from ..replay import tree
 from .compare import SAFETY, Comparison
 from .derivative import EPS, Array
 from .localise import blame
+from .records import accuse
 from .report import Finding, GradientMismatch, InconclusiveWarning, Report, Verdict
 from .requirements import buffers, given_requirements, tensor_requirements
 from .subject import Differentiable, Given, Gradient, Modular, Subject
@@ -220,6 +221,9 @@ class _Run:
 
     def finish(self) -> None:
         report = self.report
+        last = self.subjects[-1]
+        if report.verdict is Verdict.FAIL and isinstance(last, Differentiable):
+            accuse(report, last, 2 if isinstance(last, Gradient) else 1)
         report.evaluations = sum(s.evaluations for s in self.subjects)
         report.pullbacks = sum(s.pullbacks for s in self.subjects)
 

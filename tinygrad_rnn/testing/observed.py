@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.state import current, enable_grad, installed, plain
+from ..core.state import State, current, enable_grad, installed, plain
 from ..core.tape import HOOKS, Record, reachable, sweep
 from ..core.tensor import Tensor, is_tensor
 from .derivative import EPS, Array
@@ -40,6 +40,11 @@ class Step:
     out: Tensor
 
     @property
+    def name(self) -> str:
+        """The operation's name."""
+        return str(self.op.name if hasattr(self.op, "name") else self.op.__name__)
+
+    @property
     def record(self) -> Record | None:
         return self.out._node
 
@@ -60,6 +65,11 @@ class Observed:
     def custom(self, op: Any, values: tuple[Any, ...], out: Tensor) -> None:
         """A function with a hand-made gradient ran."""
         self.steps.append(Step(op, values, out))
+
+    @staticmethod
+    def quiet() -> State:
+        """The state without observers."""
+        return plain(current()).quiet
 
     def records(self) -> list[Step]:
         """The steps that the outputs depend on, in order."""
@@ -123,7 +133,7 @@ class Observed:
                 if step.record is None or not any(isinstance(part, np.ndarray) and part.dtype.kind == "c" for part in flat):
                     continue
                 op = step.op
-                if getattr(op, "name", "") not in ANALYTIC and not (op.name == "power" and _whole(values[1])):
+                if step.name not in ANALYTIC and not (step.name == "power" and _whole(values[1])):
                     return None
                 named = dict(zip(op.parameters, values, strict=True))
                 try:

@@ -80,7 +80,7 @@ class Report:
         if self:
             lines[0] += f", errors above {self.tightness:.1g} would have been seen" + (f", {self.kinks} kinks" if self.kinks else "")
         if self.record is not None:
-            lines.append(f"  the rule that is wrong: {self.record.where()}, shape {self.record.shape}")
+            lines.append(f"  on the tape: {self.record.where()}, shape {self.record.shape}")
         if self.reproduce and not self:
             lines.append(f"  reproduce: {self.reproduce}")
         return "\n".join(lines)

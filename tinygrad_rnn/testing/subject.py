@@ -150,7 +150,7 @@ class Differentiable(Subject):
             outputs = self.outputs(self.tensors(self.xs), enable_grad())
         if any(y.dtype == F32 for y in outputs):
             self.eps = float(np.finfo(np.float32).eps)
-        self.shapes = [y.shape for y in outputs]
+        self.size = sum(y.size for y in outputs)
 
     def _use_float32(self) -> None:
         """The function holds float32 tensors of its own, and takes no others."""
