@@ -180,3 +180,16 @@ def distinct(choices: Choices, shape: tuple[int, ...], salt: int = 0) -> Array:
     size = int(np.prod(shape))
     moved = (np.arange(size) + 1 + 61 * salt) * 2.0**-15
     return np.asarray((np.asarray(choices.integers((size,), -2 * GRID, 2 * GRID)) / GRID + moved).reshape(shape))
+
+
+def orthogonal(choices: Choices, shape: tuple[int, ...]) -> Array:
+    """Matrices with orthonormal rows or columns: products of a permutation, signs and rotations by one angle."""
+    n, m = shape[-2:]
+    k = max(n, m)
+    q = np.eye(k)[:, np.argsort(np.asarray(choices.integers((k,), 0, 4 * k)), kind="stable")]
+    q = q * (1 - 2 * np.asarray(choices.integers((k,), 0, 1)))
+    angle = choices.integer(0, 2 * GRID) / GRID
+    for i in range(k - 1):
+        c, s = np.cos(angle), np.sin(angle)
+        q[:, [i, i + 1]] = q[:, [i, i + 1]] @ np.array([[c, -s], [s, c]])
+    return np.array(np.broadcast_to(q[:n, :m], shape))
