@@ -210,14 +210,25 @@ broken("a function that is not the same twice", lambda x: x * (1 + 1e-6 * _CALLS
 broken("float32 for float64", np.tanh, normal(4))(single(lambda x, g: (g * (1 - np.tanh(x) ** 2)).astype(np.float32)))
 broken("float64 for float32", np.tanh, lambda rng: (rng.standard_normal(4).astype(np.float32),))(single(lambda x, g: (g * (1 - np.tanh(x) ** 2)).astype(np.float64)))
 broken("a sum that float32 spoils", lambda x: np.log(1 + np.exp(x)), lambda rng: (rng.uniform(95, 100, 4).astype(np.float32) * np.array([1, 0.01, 0.01, 0.01], np.float32),))(
-    single(lambda x, g: g * (np.minimum(np.exp(x), np.finfo(x.dtype).max) / (1 + np.minimum(np.exp(x), np.finfo(x.dtype).max)) if x.dtype == np.float64 else np.where(x > 88, x.dtype.type(0.5), sigmoid(x))))
+    single(
+        lambda x, g: (
+            g
+            * (
+                np.minimum(np.exp(x), np.finfo(x.dtype).max) / (1 + np.minimum(np.exp(x), np.finfo(x.dtype).max))
+                if x.dtype == np.float64
+                else np.where(x > 88, x.dtype.type(0.5), sigmoid(x))
+            )
+        )
+    )
 )
 broken("a shape that broadcasts", lambda x: x.sum(), normal(3, 4))(single(lambda x, g: np.ones(4) * g))
 broken("not linear in the cotangent", lambda x: np.sin(x), normal(4))(single(lambda x, g: np.cos(x) * np.clip(g, -2, 2)))
 broken("the sign of the cotangent lost", lambda x: np.sin(x).sum(), normal(4))(single(lambda x, g: np.cos(x) * abs(g)))
 broken("NaN in one entry", lambda x: np.sqrt(x * x), lambda rng: (np.append(rng.standard_normal(3), 1e-200),))(single(lambda x, g: g * x / np.sqrt(x * x)))
 # Right in one regime, wrong in another.
-broken("elu wrong below 0", lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), lambda rng: (np.array([0.5, 1.5, -0.5, -2.0]),))(single(lambda x, g: np.where(x > 0, g, g * np.expm1(x))))
+broken("elu wrong below 0", lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), lambda rng: (np.array([0.5, 1.5, -0.5, -2.0]),))(
+    single(lambda x, g: np.where(x > 0, g, g * np.expm1(x)))
+)
 broken("huber wrong beyond 1", lambda x: np.where(np.abs(x) < 1, x * x / 2, np.abs(x) - 0.5), lambda rng: (np.array([0.5, -0.3, 2.0, -3.0]),))(single(lambda x, g: g * x))
 broken("abs without its sign", np.abs, lambda rng: (np.array([1.0, 2.0, -1.0]),))(single(lambda x, g: 1.0 * g))
 broken("relu at the kink", lambda x: np.maximum(x, 0), lambda rng: (np.array([1.0, 0.0, -1.0]),))(single(lambda x, g: g * np.where(x > 0, 1.0, np.where(x == 0, 1.5, 0.0))))
@@ -243,7 +254,9 @@ correct("1 / (x - 0.5) near its pole", lambda x: 1 / (x - 0.5), lambda rng: (np.
 correct("arcsin near 1", np.arcsin, lambda rng: (np.array([1 - 1e-9, -0.9999, 0.2]),))(single(lambda x, g: g / np.sqrt((1 - x) * (1 + x))))
 correct("tan near its pole", np.tan, lambda rng: (np.array([np.pi / 2 - 1e-4, 0.1]),))(single(lambda x, g: g * (1 + np.tan(x) ** 2)))
 correct("x log x near 0", lambda x: x * np.log(x), lambda rng: (np.array([1e-15, 0.5]),))(single(lambda x, g: g * (np.log(x) + 1)))
-correct("an inverse of a nearly singular matrix", np.linalg.inv, lambda rng: (np.array([[1.0, 2.0], [2.0, 4.0 + 1e-5]]),))(single(lambda x, g: -np.linalg.inv(x).T @ g @ np.linalg.inv(x).T))
+correct("an inverse of a nearly singular matrix", np.linalg.inv, lambda rng: (np.array([[1.0, 2.0], [2.0, 4.0 + 1e-5]]),))(
+    single(lambda x, g: -np.linalg.inv(x).T @ g @ np.linalg.inv(x).T)
+)
 correct("relu near its kink", lambda x: np.maximum(x, 0), lambda rng: (np.array([1e-7, -1e-9, 1e-12, 2.0]),))(single(lambda x, g: g * (x > 0)))
 correct("relu at its kink", lambda x: np.maximum(x, 0), lambda rng: (np.array([0.0, -1.0, 1.0]),))(single(lambda x, g: g * (x > 0)))
 correct("abs at 0", np.abs, lambda rng: (np.array([0.0, -1.0, 1.0]),))(single(lambda x, g: g * np.sign(x)))
@@ -307,7 +320,6 @@ def _logistic_slope(x, steps):
         slope = slope * 3.9 * (1 - 2 * x)
         x = 3.9 * x * (1 - x)
     return slope
-
 
 
 def second(name, f, make):

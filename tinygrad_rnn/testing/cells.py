@@ -32,7 +32,9 @@ class Cell:
         return self.function(x, h)
 
     def __repr__(self) -> str:
-        lines = [f"{n} = tg.tensor(np.array({np.array2string(w._data, separator=', ', floatmode='unique').replace(chr(10), ' ')}), requires_grad=True)" for n, w in self.weights.items()]
+        lines = [
+            f"{n} = tg.tensor(np.array({np.array2string(w._data, separator=', ', floatmode='unique').replace(chr(10), ' ')}), requires_grad=True)" for n, w in self.weights.items()
+        ]
         return "\n".join(["import numpy as np", "import tinygrad_rnn as tg", "", *lines, "", self.source])
 
 

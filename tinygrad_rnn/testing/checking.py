@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.tensor import is_tensor
-from ..errors import DtypeError, GradientError, NotDifferentiableError, ShapeError
-from ..replay import tree
+from ..errors import NotDifferentiableError, ShapeError
 from .compare import SAFETY, Comparison
-from .derivative import EPS, Array
 from .localise import blame
 from .records import accuse
 from .report import Finding, GradientMismatch, InconclusiveWarning, Report, Verdict
 from .requirements import buffers, given_requirements, tensor_requirements
 from .subject import Differentiable, Given, Gradient, Modular, Subject
 
+if TYPE_CHECKING:
+    from .coverage import Coverage
+
 __all__ = ["check_gradients", "check_module", "check_vjp"]
 
-REPORTS: list[Report] = []
-"""The reports of this process, for the table of ``pytest --gradient-report``; filled only while that is on."""
-COLLECT = False
+COVERAGE: Coverage | None = None
+"""Where reports are counted; set by ``pytest --gradient-report``."""
 
 _MODES = ("vjp", "jvp")
 
 
-def check_gradients(
-    f: Callable[..., Any], *args: Any, order: int = 1, modes: Sequence[str] = _MODES, seed: int = 0, raises: bool = True, name: str | None = None
-) -> Report:
+def check_gradients(f: Callable[..., Any], *args: Any, order: int = 1, modes: Sequence[str] = _MODES, seed: int = 0, raises: bool = True, name: str | None = None) -> Report:
     """Compare the gradients of ``f`` at ``args`` with derivatives measured from its values; the tolerance is measured too.
 
     ``f`` takes Tensors and returns a Tensor or nested tuples of them; every floating argument (Tensor, ndarray, float, or
@@ -111,8 +108,8 @@ def _checked(subject: Subject, order: int, modes: tuple[str, ...], seed: int, ra
     if order == 2 and report.verdict is not Verdict.FAIL and isinstance(subject, Differentiable):
         run.second_order()
     run.finish()
-    if COLLECT:
-        REPORTS.append(report)
+    if COVERAGE is not None:
+        COVERAGE.add(report, subject)
     if report.verdict is Verdict.FAIL and raises:
         raise GradientMismatch(report)
     if report.verdict is Verdict.INCONCLUSIVE:
@@ -177,7 +174,10 @@ class _Run:
             self.add(finding)
         wrong = next((m for m in comparison.measured if m.outcome == "differs"), None)
         if wrong is not None:
-            self.add(blame(comparison, wrong) or Finding("inconclusive", f"the derivative of {comparison.subject.name} could not be measured", expected=wrong.expected, error=wrong.error, got=wrong.got))
+            self.add(
+                blame(comparison, wrong)
+                or Finding("inconclusive", f"the derivative of {comparison.subject.name} could not be measured", expected=wrong.expected, error=wrong.error, got=wrong.got)
+            )
         report.kinks += comparison.kinks
         report.tightness = max(report.tightness, comparison.tightness)
         if comparison.kinks and report.verdict is Verdict.PASS:
@@ -204,7 +204,6 @@ class _Run:
 
     def _symmetry(self, gradient: Gradient, comparison: Comparison) -> None:
         """<u, H w> = <w, H u> for the Hessian of <v, f>."""
-        sizes = np.cumsum(comparison.sizes)[:-1]
         u, w = (np.concatenate([p.ravel() for p in comparison._random_direction()]) for _ in range(2))
         if not u.size:
             return
@@ -217,7 +216,6 @@ class _Run:
         slack = (SAFETY * min(error, 1e-3) + 256 * self.subject.eps * max(1, len(u)) ** 0.5) * max(products[0][1], products[1][1])
         if not abs(products[0][0] - products[1][0]) <= slack + 1e-300:
             self.add(Finding("symmetry", f"the Hessian of {self.subject.name} is not symmetric: <u, H w> = {products[0][0]:.10g}, <w, H u> = {products[1][0]:.10g}"))
-        del sizes
 
     def finish(self) -> None:
         report = self.report
@@ -226,11 +224,3 @@ class _Run:
             accuse(report, last, 2 if isinstance(last, Gradient) else 1)
         report.evaluations = sum(s.evaluations for s in self.subjects)
         report.pullbacks = sum(s.pullbacks for s in self.subjects)
-
-
-def outputs_of(value: Any) -> list[Array]:
-    """The floating outputs of a call, as arrays."""
-    return [np.asarray(y._data if is_tensor(y) else y) for y in tree.leaves(value)]
-
-
-_ = (EPS, DtypeError, GradientError)

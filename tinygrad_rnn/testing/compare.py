@@ -117,7 +117,7 @@ class Comparison:
 
     def _moved(self, direction: Direction) -> Array:
         with np.errstate(all="ignore"):
-            return self.subject.near([x + u for x, u in zip(self.xs, direction, strict=True)]) - self.y
+            return np.asarray(self.subject.near([x + u for x, u in zip(self.xs, direction, strict=True)]) - self.y)
 
     def along(self, direction: Direction, rows: Array, steps: Sequence[float]) -> tuple[Array, Array]:
         """What the outputs, weighed by the rows, change along a direction: two arrays (steps, rows)."""
@@ -319,7 +319,7 @@ class Comparison:
         if not adds.any():
             return low, high, error
         parts = [self._hull(part, rows, steps) for part in halves]
-        return tuple(np.where(adds, parts[0][n] + parts[1][n], own) for n, own in enumerate((low, high, error)))  # type: ignore[return-value]
+        return tuple(np.where(adds, parts[0][n] + parts[1][n], own) for n, own in enumerate((low, high, error)))
 
     def _sides(self, direction: Direction, rows: Array, steps: Array) -> Estimate:
         return estimate(steps, *self.along(direction, rows, tuple(steps)), np.abs(rows @ np.where(self.finite, self.y, 0)) * self.subject.eps)

@@ -20,9 +20,10 @@ def marked(report: Report, **options: Any) -> Any:
     outputs = [y for y in report.outputs or () if y.requires_grad]
     if not outputs:
         raise TapeError(f"graph: the check of {report.name} kept no tape: only a failed check of tensors has one")
-    if not hasattr(tinygrad_rnn, "graph"):
+    graph: Any = getattr(tinygrad_rnn, "graph", None)
+    if graph is None:
         return dot(outputs, report.record)
-    picture = tinygrad_rnn.graph(outputs if len(outputs) > 1 else outputs[0], **{"depth": "tape", "fold": None, **options})
+    picture = graph(outputs if len(outputs) > 1 else outputs[0], **{"depth": "tape", "fold": None, **options})
     place = next((k for k, record in enumerate(tape(*outputs)) if record is report.record), None)
     for node in picture.nodes:
         if place is not None and node.record == place:

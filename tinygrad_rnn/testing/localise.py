@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def blame(comparison: Comparison, culprit: Measured) -> Finding | None:
     return finding
 
 
-def _worst(candidates: Iterator[tuple[object, Measured]]) -> tuple[object, Measured] | None:  # type: ignore[type-arg]
+def _worst(candidates: Iterator[tuple[Any, Measured]]) -> tuple[Any, Measured] | None:
     best, ratio = None, 1.0
     for name, m in candidates:
         apart = abs(m.got - m.expected)
@@ -80,7 +81,7 @@ def _hint(comparison: Comparison, a: int, k: int, index: int, floor: float) -> s
         moved = _moved(got.reshape(comparison.xs[a].shape), expected.reshape(comparison.xs[a].shape), np.max(tolerance))
         if moved:
             return moved
-    if wrong.sum() < len(chosen) and not wrong[[i for i in chosen].index(index)] :
+    if wrong.sum() < len(chosen) and not wrong[[i for i in chosen].index(index)]:
         return None
     if wrong.sum() == 1 and len(chosen) > 1:
         which = "it alone is wrong" if whole else f"{len(chosen) - 1} others that were looked at are right"

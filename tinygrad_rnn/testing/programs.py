@@ -124,7 +124,9 @@ class Program:
         return self.function(*inputs)
 
     def __repr__(self) -> str:
-        values = "".join(f"{name} = np.array({np.array2string(x, separator=', ', floatmode='unique').replace(chr(10), ' ')})\n" for name, x in zip(self.names, self.inputs, strict=True))
+        values = "".join(
+            f"{name} = np.array({np.array2string(x, separator=', ', floatmode='unique').replace(chr(10), ' ')})\n" for name, x in zip(self.names, self.inputs, strict=True)
+        )
         head = "import numpy as np\nimport tinygrad_rnn as tg\n\n"
         return f"{head}{self.source}\n{values}tg.testing.check_gradients(f, {', '.join(self.names)})"
 

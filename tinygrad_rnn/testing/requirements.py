@@ -11,7 +11,7 @@ from ..core.tensor import is_tensor
 from .compare import Comparison
 from .derivative import Array
 from .report import Finding
-from .subject import Differentiable, Given, Subject, is_floating
+from .subject import Differentiable, Given, Subject
 
 _SLACK, _LARGE = 64, 1024
 
@@ -55,8 +55,7 @@ def buffers(subject: Given) -> Iterator[Finding]:
         if not np.array_equal(c, b):
             yield Finding("mutation", f"the gradient of {subject.name} changes the cotangent in place")
             return
-    leaves = [leaf for leaf in subject.arguments.leaves]
-    for k, (name, leaf, gradient) in enumerate(zip(subject.names, leaves, returned, strict=True)):
+    for place, (name, leaf, gradient) in enumerate(zip(subject.names, subject.arguments.leaves, returned, strict=True)):
         if gradient is None:
             continue
         array = np.asarray(gradient)
@@ -69,7 +68,9 @@ def buffers(subject: Given) -> Iterator[Finding]:
             return
         # A read-only view, such as broadcast_to gives, lets nobody write through it.
         if isinstance(gradient, np.ndarray) and gradient.flags.writeable and gradient.size:
-            others = [("the cotangent", c) for c in cotangents] + [("an argument", a) for a in arrays] + [("another gradient", h) for h in returned[:k] if isinstance(h, np.ndarray)]
+            others = (
+                [("the cotangent", c) for c in cotangents] + [("an argument", a) for a in arrays] + [("another gradient", h) for h in returned[:place] if isinstance(h, np.ndarray)]
+            )
             for what, other in others:
                 if np.shares_memory(gradient, other):
                     yield Finding("aliasing", f"the gradient of {subject.name} for {name} shares its memory with {what}; return a copy", argument=name)
@@ -96,19 +97,21 @@ def _float32_given(subject: Given, args: tuple[Any, ...], cotangents: list[Array
     yield from _compared_in_float32(subject, wide, [None if f is None else np.asarray(f, np.float64) for f in found], answer)
 
 
+def _wide(gradients: list[Any]) -> list[Array | None]:
+    return [None if g is None else np.asarray(g, np.float64) for g in gradients]
+
+
 def _compared_in_float32(subject: Subject, wide: list[Array], found: list[Any], answer: Any) -> Iterator[Finding]:
     eps = float(np.finfo(np.float32).eps)
     rng = np.random.default_rng(1)
     with np.errstate(all="ignore"):
-        exact = [None if a is None else np.asarray(a, np.float64) for a in answer(wide)]
-        moved = []
-        for _ in range(3):
-            nearby = answer([x * (1 + eps * rng.uniform(-1, 1, x.shape)) for x in wide])
-            moved.append([None if a is None else np.asarray(a, np.float64) for a in nearby])
+        exact = _wide(answer(wide))
+        moved = [_wide(answer([x * (1 + eps * rng.uniform(-1, 1, x.shape)) for x in wide])) for _ in range(3)]
     for k, (name, e, f) in enumerate(zip(subject.names, exact, found, strict=True)):
         if e is None or f is None or not np.isfinite(e).all():
             continue
-        spread = max((float(np.max(np.abs(m[k] - e), initial=0)) for m in moved if m[k] is not None and np.isfinite(m[k]).all()), default=0.0)
+        near = [m for m in (answers[k] for answers in moved) if m is not None and np.isfinite(m).all()]
+        spread = max((float(np.max(np.abs(m - e), initial=0)) for m in near), default=0.0)
         top = float(np.max(np.abs(e), initial=0))
         if top > np.finfo(np.float32).max / 16:
             continue
@@ -116,7 +119,9 @@ def _compared_in_float32(subject: Subject, wide: list[Array], found: list[Any], 
         worst = np.abs(f - e)
         if not np.all(worst <= slack):
             index = tuple(map(int, np.unravel_index(int(np.argmax(np.where(np.isfinite(worst), worst, np.inf))), worst.shape)))
-            yield Finding("float32", f"the gradient of {subject.name} is right in float64 and wrong in float32", name, index, None, float(e[index]), slack / _SLACK, float(f[index]))
+            yield Finding(
+                "float32", f"the gradient of {subject.name} is right in float64 and wrong in float32", name, index, None, float(e[index]), slack / _SLACK, float(f[index])
+            )
             return
 
 
@@ -192,6 +197,3 @@ def _linear(subject: Subject, comparison: Comparison, rng: np.random.Generator) 
         if np.any(np.abs(m / _LARGE + a) > _SLACK * spread + tiny) or np.any(np.abs(c - a - b) > _SLACK * spread + tiny):
             yield Finding("linearity", f"the gradient of {subject.name} for {name} is not linear in the cotangent", argument=name)
             return
-
-
-_ = is_floating

@@ -49,8 +49,6 @@ def shapes(*, min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side:
     return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
 
 
-
-
 @st.composite
 def arrays(draw: st.DrawFn, shape: Any = None, regime: str | Several[str] = "smooth", *, dtype: Any = np.float64, contiguous: bool = True) -> Array:
     """Arrays of a shape (or a strategy of shapes) in a regime, or in one of several: see ``REGIMES``.
@@ -77,21 +75,19 @@ def _in_regime(draw: st.DrawFn, regime: str, shape: tuple[int, ...]) -> Array:
     if regime == "distinct":
         return _programs.distinct(choices, shape)
     if regime == "positive":
-        return choices.integers(shape, 1, 3 * GRID) / GRID
+        return np.asarray(choices.integers(shape, 1, 3 * GRID) / GRID)
     if regime == "saturated":
         sign = 1 - 2 * choices.integers(shape, 0, 1)
-        return sign * choices.integers(shape, 8 * GRID, 24 * GRID) / GRID
+        return np.asarray(sign * choices.integers(shape, 8 * GRID, 24 * GRID) / GRID)
     if regime == "near_kink":
-        return choices.integers(shape, -3, 3) * 2.0**-30
+        return np.asarray(choices.integers(shape, -3, 3) * 2.0**-30)
     if regime == "orthogonal" and len(shape) > 1 and 0 not in shape:
         return _programs.orthogonal(choices, shape)
     values = choices.integers(shape, -2 * GRID, 2 * GRID) / GRID
     return np.asarray(values * 2.0**-40 if regime == "tiny" else values)
 
 
-def tensors(
-    shape: Any = None, regime: str | Several[str] = "smooth", *, dtype: Any = np.float64, requires_grad: bool = True, contiguous: bool = True
-) -> st.SearchStrategy[Tensor]:
+def tensors(shape: Any = None, regime: str | Several[str] = "smooth", *, dtype: Any = np.float64, requires_grad: bool = True, contiguous: bool = True) -> st.SearchStrategy[Tensor]:
     """As :func:`arrays`, as tensors."""
     return arrays(shape, regime, dtype=dtype, contiguous=contiguous).map(lambda a: tensor(a, requires_grad=requires_grad))
 
