@@ -16,7 +16,7 @@ CONCLUSIVE = 1e-3
 NEGLIGIBLE = 1e-7
 """A derivative known to this part of what the function changes over its arguments' scale is as good as known."""
 SAFETY = 8.0
-FEW_INPUTS, FEW_OUTPUTS = 12, 4
+FEW_INPUTS, FEW_OUTPUTS = 8, 4
 SECOND_LOOKS = 12
 _SPLIT = 32
 
@@ -124,13 +124,13 @@ class Comparison:
         rows = rows[:, self.finite]
 
         def values(t: float) -> Array:
-            with np.errstate(all="ignore"):
-                moved = self._moved([t * u for u in direction])[self.finite]
-                if np.isfinite(moved).all():
-                    return np.asarray(rows @ moved)
-                return np.array([np.sum(v[v != 0] * moved[v != 0]) for v in rows])
+            moved = (self.subject.near([x + t * u for x, u in zip(self.xs, direction, strict=True)]) - self.y)[self.finite]
+            if np.isfinite(moved).all():
+                return np.asarray(rows @ moved)
+            return np.array([np.sum(v[v != 0] * moved[v != 0]) for v in rows])
 
-        return sample(values, steps)
+        with np.errstate(all="ignore"):
+            return sample(values, steps)
 
     def floor(self, k: int) -> float:
         """The least noise of a value: the rounding of its outputs, and of the arguments that it is computed at."""
@@ -173,7 +173,7 @@ class Comparison:
         if self.kinks and not self.failed and sum(self.sizes) > 1:
             # Between one-sided derivatives in each element a wrong answer may still leave their hull.
             start = len(self.directions)
-            self.directions += [[np.abs(u) for u in self._random_direction()], *(self._random_direction() for _ in range(4))]
+            self.directions += [[np.abs(u) for u in self._random_direction()], *(self._random_direction() for _ in range(2))]
             self._pass(list(range(start, len(self.directions))))
         if not self.failed:
             self._cover()
@@ -259,6 +259,9 @@ class Comparison:
         second = estimate(np.array(OTHER), *other_table, np.array([floor]))
         exact = self.subject.analytic(direction, self.cotangents[k])
         noise = self._answer_noise(direction, k)
+        if not any(table.any() for table in (*own, *other_table)) and self.subject.hides_changes(direction, self.cotangents[k]):
+            c.outcome = "unknown"
+            return
         with np.errstate(all="ignore"):
             if exact is not None and np.isfinite(exact[0]):
                 c.expected, c.error = exact[0], exact[1] + noise + 4 * self.subject.eps * c.scale
@@ -270,7 +273,7 @@ class Comparison:
                     c.outcome = "unknown"
                 return
             if first.kink[0] and second.kink[0]:
-                low, high, error = self._between(direction, self.cotangents[k], steps)
+                low, high, error = self._between(direction, self.cotangents[k], np.array(FIRST))
                 slack = SAFETY * (error + 4 * self.subject.eps * c.scale + noise * (noise < 1e-6 * c.scale))
                 if low - slack <= c.got <= high + slack:
                     c.outcome = "kink"
@@ -327,7 +330,7 @@ class Comparison:
     def _answer_noise(self, direction: Direction, k: int) -> float:
         """How much rounding alone changes the answer: at points whose elements differ from the given ones in the last bits."""
         found = []
-        for xs in _nudged(self.xs, self.subject.eps, np.random.default_rng(0)):
+        for xs in nudged(self.xs, self.subject.eps, np.random.default_rng(0)):
             try:
                 _, pullback = self.subject.linearise(xs)
                 found.append(self.got(direction, pullback(self.cotangents[k]))[0])
@@ -381,7 +384,7 @@ class Comparison:
         return max(natural, max((m.scale for m in self.measured if m.cotangent == k), default=0.0))
 
 
-def _nudged(xs: list[Array], eps: float, rng: np.random.Generator) -> Iterator[list[Array]]:
+def nudged(xs: list[Array], eps: float, rng: np.random.Generator) -> Iterator[list[Array]]:
     """Nearby points at which equal elements are still equal, and zeros zero."""
     yield [x * (1 + eps) for x in xs]
     values, places = np.unique(np.concatenate([x.ravel() for x in xs]), return_inverse=True)
@@ -401,4 +404,4 @@ def _own_scale(x: Array, scale: float) -> Array:
     return np.where(x == 0, scale, np.abs(x))
 
 
-__all__ = ["Comparison", "Direction", "Measured", "Pullback"]
+__all__ = ["Comparison", "Direction", "Measured", "Pullback", "nudged"]

@@ -45,7 +45,7 @@ class Estimate:
     def kink(self) -> Array:
         """Where the one-sided derivatives are known, and do not approach each other."""
         gap = np.abs(self.right - self.left)
-        return gap > 4 * (self.left_error + self.right_error) + 1e-5 * (np.abs(self.right) + np.abs(self.left))
+        return np.asarray(gap > 4 * (self.left_error + self.right_error) + 1e-5 * (np.abs(self.right) + np.abs(self.left)))
 
 
 def sample(values: Callable[[float], Array], steps: Sequence[float]) -> tuple[Array, Array]:
@@ -69,10 +69,15 @@ def estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimat
 
 
 def _known(differences: Array, ahead: Array, behind: Array) -> Array:
-    """NaN where a step is of no use: it left the domain, or was absorbed, so that nothing changed where larger steps change something."""
-    absorbed = (ahead == 0) & (behind == 0)
-    moved = np.cumsum(~absorbed, axis=0) > 0
-    return np.where((absorbed & moved) | ~np.isfinite(differences), np.nan, differences)
+    """NaN where a step is of no use: it left the domain, or was absorbed, so that nothing changed where larger steps change something.
+
+    Where the larger steps met a jump (they changed no less by falling), nothing changes nearer to the point, and nothing was absorbed.
+    """
+    change = np.abs(ahead) + np.abs(behind)
+    change[~np.isfinite(change)] = 0
+    before = np.vstack([np.zeros((1, change.shape[1])), change[:-1]])
+    falls = np.cumsum((change > 0) & (before > 0) & (change < 0.75 * before), axis=0) > 0
+    return np.where(((change == 0) & falls) | ~np.isfinite(differences), np.nan, differences)
 
 
 def _noise(steps: Array, ahead: Array, behind: Array) -> Array:

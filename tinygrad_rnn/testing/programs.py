@@ -145,7 +145,8 @@ def build(choices: Choices, *, length: int = 8, kinks: bool = True) -> Program:
         inputs.append(distinct(choices, shape, k))
     values = {f"x{k}": x for k, x in enumerate(inputs)}
     table = SMOOTH | KINKED if kinks else SMOOTH
-    names, lines, used, operations = list(table), [], set(), []
+    names, lines, operations = list(table), list[str](), list[str]()
+    used = set[str]()
     namespace = _namespace()
     for _ in range(choices.integer(1, length)):
         operation = names[choices.integer(0, len(names) - 1)]

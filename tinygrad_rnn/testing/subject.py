@@ -78,6 +78,10 @@ class Subject:
         """What the rounding of inner values can change <v, value> by, where that is known."""
         return 0.0
 
+    def hides_changes(self, us: list[Array], v: Array) -> bool:
+        """Whether <v, value>, which does not change along ``us``, may be a rounded one that does."""
+        return False
+
     def analytic(self, us: list[Array], v: Array) -> tuple[float, float] | None:
         """The derivative of <v, value> along ``us`` by a complex step and its error, where every operation is analytic."""
         return None
@@ -308,6 +312,18 @@ class Given(Subject):
 
     def _value(self, xs: list[Array]) -> Array:
         return flat(list(tree.leaves(self._call(xs))))
+
+    def hides_changes(self, us: list[Array], v: Array) -> bool:
+        """Seen in the extended precision of ``longdouble``, where the function and the machine have it."""
+        moved = []
+        for t in (0.25, -0.25):
+            try:
+                y = self.f(*self.arguments.put([x.astype(np.longdouble) + t * u for x, u in zip(self.xs, us, strict=True)]))
+            except (TypeError, ValueError, ArithmeticError):
+                return False
+            parts = [np.asarray(part, np.longdouble).ravel() for part in tree.leaves(y)]
+            moved.append(np.concatenate(parts))
+        return bool(np.any(((moved[0] - moved[1]) * v)[v != 0]))
 
     def cotangent(self, v: Array) -> Any:
         """The flat cotangent in the form of the output."""
