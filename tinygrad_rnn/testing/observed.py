@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.state import State, current, enable_grad, installed, plain
 from ..core.tape import HOOKS, Record, reachable, sweep
-from ..core.tensor import Tensor, is_tensor
+from ..core.tensor import Tensor, is_tensor, wrap
 from .derivative import EPS, Array
 
 ANALYTIC = frozenset(
@@ -29,6 +29,13 @@ class _Opaque(Exception):
 
 def _whole(exponent: Any) -> bool:
     return isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) < 100
+
+
+def _as_it_is(value: Any) -> Any:
+    """A tensor with the memory and the place on the tape that it has now: a parameter may be given others."""
+    if is_tensor(value):
+        return wrap(value._data, value._node)
+    return tuple(map(_as_it_is, value)) if isinstance(value, list | tuple) and any(map(is_tensor, value)) else value
 
 
 @dataclass
@@ -55,21 +62,26 @@ class Observed:
     def __init__(self, run: Callable[[], list[Tensor]], inputs: list[Tensor]) -> None:
         self.steps: list[Step] = []
         self.inputs = inputs
+        self.escaped = False
         state = plain(current())
         with np.errstate(all="ignore"), installed(enable_grad().derive(state).replace(observers=(*state.observers, self))):
             self.outputs = run()
 
     def __call__(self, op: Any, values: tuple[Any, ...], out: Tensor) -> None:
-        self.steps.append(Step(op, values, out))
+        self.steps.append(Step(op, tuple(map(_as_it_is, values)), out))
 
     def custom(self, op: Any, values: tuple[Any, ...], out: Tensor) -> None:
         """A function with a hand-made gradient ran."""
-        self.steps.append(Step(op, values, out))
+        self(op, values, out)
 
     @staticmethod
     def quiet() -> State:
         """The state without observers."""
         return plain(current()).quiet
+
+    def read(self, what: str) -> None:
+        """The function looked at a value: it may depend on it in ways that the operations do not show."""
+        self.escaped = self.escaped or not what.startswith("detach")
 
     def records(self) -> list[Step]:
         """The steps that the outputs depend on, in order."""
@@ -111,14 +123,16 @@ class Observed:
         W. Squire and G. Trapp, Using complex variables to estimate derivatives of real functions, SIAM Review 40 (1998).
         """
         known = {id(step.out._data) for step in self.steps} | {id(t._data) for t in self.inputs}
+        if self.escaped:
+            return None
         found: dict[int, Array] = {id(t._data): np.asarray(t._data + 1j * _TINY * u) for t, u in zip(self.inputs, us, strict=True) if np.any(u)}
 
         def moved(value: Any) -> Any:
             if is_tensor(value):
                 if value._node is not None and not value._node.is_leaf and id(value._data) not in known:
                     raise _Opaque
-                # A detached tensor shares its array, and stands still.
-                return found.get(id(value._data), value._data) if value._node is not None else value._data
+                # A detached tensor shares its array, and moves with it: what is differentiated is what the function does.
+                return found.get(id(value._data), value._data)
             if isinstance(value, list | tuple) and any(map(is_tensor, value)):
                 return [moved(part) for part in value]
             return value
@@ -130,7 +144,7 @@ class Observed:
                 except _Opaque:
                     return None
                 flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
-                if step.record is None or not any(isinstance(part, np.ndarray) and part.dtype.kind == "c" for part in flat):
+                if not any(isinstance(part, np.ndarray) and part.dtype.kind == "c" for part in flat):
                     continue
                 op = step.op
                 if step.name not in ANALYTIC and not (step.name == "power" and _whole(values[1])):
