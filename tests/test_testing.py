@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
-
 import rules
+
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.testing import GradientMismatch, InconclusiveWarning, Verdict, check_gradients, check_module, check_vjp, laws

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from ..core.primitive import Primitive
 from ..core.tensor import is_tensor
 from ..errors import TinygradError
 from .report import Report, Verdict
@@ -121,8 +121,8 @@ def differentiable_operations() -> set[str]:
     ops = importlib.import_module("tinygrad_rnn.ops")
     for info in pkgutil.iter_modules(ops.__path__, "tinygrad_rnn.ops."):
         for value in vars(importlib.import_module(info.name)).values():
-            primitive: Any = getattr(value, "primitive", None)
-            if primitive is not None and any(rule is not None for rule in primitive.rules.values()):
+            primitive = getattr(value, "primitive", None)
+            if isinstance(primitive, Primitive) and any(rule is not None for rule in primitive.rules.values()):
                 found.add(primitive.name)
     return found
 

@@ -9,18 +9,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from ..core.tensor import is_tensor, tensor
 from ..errors import ShapeError
 from .checking import check_gradients
-from .report import InconclusiveWarning, Report, Verdict
+from .report import GradientMismatch, InconclusiveWarning, Report, Verdict
 from .strategies import REGIMES, arrays, broadcastable
 
 __all__ = ["given_tensors", "gradient_property"]
 
 Law = Callable[..., Any]
+
+# The phase that explains runs under a tracer, and says which lines of the checker ran.
+_PHASES = [phase for phase in Phase if phase is not Phase.explain]
 
 
 class _Tally:
@@ -29,6 +32,7 @@ class _Tally:
     def __init__(self, name: str) -> None:
         self.name = name
         self.examples = self.inconclusive = 0
+        self.failing: tuple[Any, ...] = ()
 
     def add(self, report: Report) -> None:
         self.examples += 1
@@ -70,18 +74,16 @@ def gradient_property(
     def run(test: Callable[[Report], Any] | None) -> None:
         tally = _Tally(name)
 
-        @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
         @given(drawn)
         def examples(values: tuple[Any, ...]) -> None:
-            report = _quietly(f, values, order, modes)
-            tally.add(report)
+            report = _quietly(f, values, order, modes, tally)
             for law in laws:
                 law(*values)
             if test is not None:
                 test(report)
 
-        examples()
-        tally.close()
+        _explained(examples, f, tally, order, modes)
 
     def prop(test: Any = None) -> Any:
         if test is None:
@@ -118,17 +120,16 @@ def given_tensors(*specs: Any, order: int = 1, modes: Sequence[str] = ("vjp", "j
         def decorated() -> None:
             tally = _Tally(test.__name__)
 
-            @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
             @given(drawn)
             def examples(values: tuple[Any, ...]) -> None:
                 values = tuple(v.astype(dtype) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v for v in values)
                 made = [tensor(v, requires_grad=v.dtype.kind == "f") if isinstance(v, np.ndarray) else v for v in values]
                 returned = test(*made)
                 if returned is not None:
-                    tally.add(_quietly(test, tuple(made), order, modes))
+                    _quietly(test, tuple(made), order, modes, tally)
 
-            examples()
-            tally.close()
+            _explained(examples, test, tally, order, modes)
 
         functools.update_wrapper(decorated, test, ("__module__", "__name__", "__qualname__", "__doc__"))
         del decorated.__wrapped__  # type: ignore[attr-defined]
@@ -149,11 +150,25 @@ def _strategy(spec: Any) -> st.SearchStrategy[Any]:
     return st.just(spec._data if is_tensor(spec) else spec)
 
 
-def _quietly(f: Callable[..., Any], values: tuple[Any, ...], order: int, modes: Sequence[str]) -> Report:
-    """The report of one example; what is inconclusive is counted, and no warning."""
+def _quietly(f: Callable[..., Any], values: tuple[Any, ...], order: int, modes: Sequence[str], tally: _Tally) -> Report:
+    """The report of one example; what is inconclusive is counted, and no warning. What is wrong is looked for when all is shrunk."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconclusiveWarning)
-        report = check_gradients(f, *values, order=order, modes=modes)
+        try:
+            report = check_gradients(f, *values, order=order, modes=modes, explain=False)
+        except GradientMismatch:
+            tally.failing = values
+            raise
+    tally.add(report)
     if report.verdict is Verdict.INCONCLUSIVE:
         note(str(report))
     return report
+
+
+def _explained(examples: Callable[[], None], f: Callable[..., Any], tally: _Tally, order: int, modes: Sequence[str]) -> None:
+    try:
+        examples()
+    except GradientMismatch as error:
+        report = check_gradients(f, *tally.failing, order=order, modes=modes, raises=False)
+        raise (GradientMismatch(report) if report.verdict is Verdict.FAIL else error) from error
+    tally.close()

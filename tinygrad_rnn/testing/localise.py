@@ -16,10 +16,11 @@ _SAMPLES = 9
 _WHOLE = 64
 
 
-def blame(comparison: Comparison, culprit: Measured) -> Finding | None:
+def blame(comparison: Comparison, culprit: Measured, whole: bool = True) -> Finding | None:
     """The argument, the index and the ratio of a discrepancy, found by halving: O(log n) directions.
 
-    None if the discrepancy is not there when it is measured again, in one argument or in all, with other steps.
+    None if the discrepancy is not there when it is measured again, in one argument or in all, with other steps. Not
+    ``whole`` stops at the argument.
     """
     subject, k = comparison.subject, culprit.cotangent
     direction = comparison.directions[culprit.direction]
@@ -31,6 +32,9 @@ def blame(comparison: Comparison, culprit: Measured) -> Finding | None:
         return None if len(parts) == 1 or _worst(iter([(0, comparison.measure(direction, k, AGAIN, floor))])) is None else finding
     a, measured = found
     finding.argument = subject.names[a]
+    finding.expected, finding.error, finding.got = measured.expected, measured.error, measured.got
+    if not whole:
+        return finding
     start, stop = 0, comparison.sizes[a]
     while stop - start > 1:
         middle = (start + stop) // 2

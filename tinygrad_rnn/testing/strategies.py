@@ -3,9 +3,13 @@
 Values are multiples of 1/64, so that they are exact, have no subnormals, and shrink to 0; programs, cells and sequences print as
 code that can be pasted. Needs Hypothesis.
 
->>> from tinygrad_rnn.testing import strategies
->>> strategies.arrays((2,), "orthogonal")
-arrays(...)
+>>> from hypothesis import given, settings
+>>> from tinygrad_rnn.testing import check_gradients, strategies
+>>> @settings(max_examples=5, deadline=None)
+... @given(strategies.programs(kinks=False))
+... def test_programs(program):
+...     check_gradients(program, *program.inputs)
+>>> test_programs()
 """
 
 from __future__ import annotations
@@ -49,19 +53,22 @@ def shapes(*, min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side:
     return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
 
 
-@st.composite
-def arrays(draw: st.DrawFn, shape: Any = None, regime: str | Several[str] = "smooth", *, dtype: Any = np.float64, contiguous: bool = True) -> Array:
+def arrays(shape: Any = None, regime: str | Several[str] = "smooth", *, dtype: Any = np.float64, contiguous: bool = True) -> st.SearchStrategy[Array]:
     """Arrays of a shape (or a strategy of shapes) in a regime, or in one of several: see ``REGIMES``.
 
     ``contiguous=False`` also draws views with strides, which hold the same values. Raises ``ShapeError`` for a regime
     that is not there.
     """
     chosen = (regime,) if isinstance(regime, str) else tuple(regime)
-    unknown = [r for r in chosen if r not in REGIMES]
-    if unknown or not chosen:
+    if not chosen or not set(chosen) <= set(REGIMES):
         raise ShapeError(f"arrays: regime must be one or several of {', '.join(REGIMES)}, got {regime!r}")
+    return _arrays(shape, chosen, dtype, contiguous)
+
+
+@st.composite
+def _arrays(draw: st.DrawFn, shape: Any, regimes: tuple[str, ...], dtype: Any, contiguous: bool) -> Array:
     lengths = draw(shapes() if shape is None else shape) if shape is None or isinstance(shape, st.SearchStrategy) else (shape,) if isinstance(shape, int) else tuple(shape)
-    kind = chosen[0] if len(chosen) == 1 else draw(st.sampled_from(chosen))
+    kind = regimes[0] if len(regimes) == 1 else draw(st.sampled_from(regimes))
     values = _in_regime(draw, kind, lengths).astype(dtype)
     if not contiguous and values.ndim and draw(st.booleans()):
         spread = np.zeros((*values.shape, 2), values.dtype)

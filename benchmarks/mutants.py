@@ -1,0 +1,214 @@
+"""Mutation testing of the gradient rules: how many small changes of tinygrad_rnn/ops/*.py does the test suite notice?
+
+    python benchmarks/mutants.py                      every mutant of every file: about an hour on one core
+    python benchmarks/mutants.py elementwise --sample 100
+
+Each mutant is one changed operator, comparison, constant, sign or condition in the body of one function; it replaces the code of
+the live function in a forked process, which runs the tests that reach that function, the quick ones first. Messages of errors are
+no business of the rules, and are left alone. The survivors are printed with their lines; those that are known to change nothing
+that can be seen are listed in ``EQUIVALENT`` with the reason. Needs a system that can fork.
+"""
+
+import argparse
+import ast
+import copy
+import importlib
+import os
+import pathlib
+import signal
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+FILES = ["convolution", "counting", "elementwise", "indexing", "linalg", "methods", "reduction", "shapes", "shaping", "special"]
+SUITES = ["test_ops.py", "test_properties.py", "test_losses.py", "test_engine.py", "test_bad_input.py", "test_gradients.py", "test_docs.py", "test_onnx.py"]
+SLOW = 4.0
+LIMIT = 60
+
+OTHERS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.MatMult: ast.Mult,
+}
+FLIPPED = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+
+EQUIVALENT: dict[str, str] = {}
+"""``file: changed line -> line`` and why nobody can tell: filled from the survivors of a full run."""
+
+
+def changes(node):
+    """The ways to change one node."""
+    if isinstance(node, ast.BinOp) and type(node.op) in OTHERS:
+        yield lambda n: setattr(n, "op", OTHERS[type(n.op)]())
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in FLIPPED:
+        yield lambda n: n.ops.__setitem__(0, FLIPPED[type(n.ops[0])]())
+    if isinstance(node, ast.BoolOp):
+        yield lambda n: setattr(n, "op", ast.Or() if isinstance(n.op, ast.And) else ast.And())
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not | ast.Invert) and not isinstance(node.operand, ast.Constant):
+        yield lambda n: setattr(n, "op", ast.UAdd()) if not isinstance(n.op, ast.Not) else n.__dict__.update(op=ast.Not(), operand=ast.UnaryOp(ast.Not(), n.operand))
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        yield lambda n: setattr(n, "value", n.value + 1)
+    if isinstance(node, ast.Constant) and type(node.value) is bool:
+        yield lambda n: setattr(n, "value", not n.value)
+
+
+def functions(tree):
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node
+
+
+def places(function):
+    """The nodes of a function's body that may be changed: no annotation, no docstring, nothing that is raised."""
+    skipped = set()
+    for node in ast.walk(function):
+        for part in [getattr(node, "annotation", None), getattr(node, "returns", None)] + ([node] if isinstance(node, ast.Raise) else []):
+            if part is not None:
+                skipped |= {id(inner) for inner in ast.walk(part)}
+    for statement in function.body:
+        for node in ast.walk(statement):
+            if id(node) not in skipped:
+                yield node
+
+
+def mutants(path):
+    """(function's first line, line of the change, before, after, code of the function) for every mutant of a file."""
+    source = path.read_text()
+    tree = ast.parse(source)
+    for function in functions(tree):
+        for place, node in enumerate(places(function)):
+            for number, _ in enumerate(changes(node)):
+                changed = copy.deepcopy(function)
+                target = list(places(changed))[place]
+                before = ast.unparse(target)
+                list(changes(target))[number](target)
+                ast.fix_missing_locations(changed)
+                after = ast.unparse(target)
+                module = ast.Module([*[n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"], changed], [])
+                first = min([function.lineno, *[d.lineno for d in function.decorator_list]])
+                code = next(c for c in compile(module, str(path), "exec").co_consts if isinstance(c, types.CodeType) and c.co_name == function.name)
+                yield function.name, first, node.lineno if hasattr(node, "lineno") else function.lineno, before, after, code
+
+
+def live(module):
+    """First line -> the functions of a module that run: its own, and those behind its operations."""
+    found = {}
+    for value in vars(module).values():
+        primitive = getattr(value, "primitive", None)
+        candidates = [value, *([primitive.forward, primitive.signature, *primitive.rules.values()] if hasattr(primitive, "rules") else [])]
+        for f in candidates:
+            if isinstance(f, types.FunctionType) and f.__code__.co_filename == module.__file__:
+                found.setdefault(f.__code__.co_firstlineno, []).append(f)
+    return found
+
+
+class Mapper:
+    """A pytest plugin that notes which tests reach which functions, and how long they take."""
+
+    def __init__(self, names):
+        self.names, self.reached, self.tests = names, {}, {}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item):
+        seen = set()
+
+        def watch(frame, event, argument):
+            if event == "call" and frame.f_code.co_filename in self.names:
+                seen.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
+
+        began = time.perf_counter()
+        sys.setprofile(watch)
+        outcome = yield
+        sys.setprofile(None)
+        spent = time.perf_counter() - began
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        needs = set(item._fixtureinfo.argnames) - set(parameters)
+        if outcome.excinfo is None and not needs and spent < SLOW:
+            self.tests[item.nodeid] = (spent, item.obj, parameters)
+            for key in seen:
+                self.reached.setdefault(key, set()).add(item.nodeid)
+
+
+def survives(functions_, code, tests):
+    """Whether the mutant passes all tests, found out in a process of its own."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return status == 0
+    signal.alarm(LIMIT)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    try:
+        for f in functions_:
+            f.__code__ = code
+        np.seterr(all="ignore")
+        for _, test, parameters in tests:
+            test(**parameters)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="*", default=FILES, metavar="file", help=f"of {', '.join(FILES)}")
+    parser.add_argument("--sample", type=int, help="only so many mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    modules = {name: importlib.import_module(f"tinygrad_rnn.ops.{name}") for name in options.files}
+    mapper = Mapper({m.__file__ for m in modules.values()})
+    print(f"finding out which tests reach which functions of {', '.join(modules)}", flush=True)
+    pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", *(str(ROOT / "tests" / s) for s in SUITES), "-k", "not million and not long_chain"], plugins=[mapper])
+    found = [(name, *m) for name in modules for m in mutants(ROOT / "tinygrad_rnn" / "ops" / f"{name}.py")]
+    if options.sample is not None and options.sample < len(found):
+        chosen = np.random.default_rng(options.seed).choice(len(found), options.sample, replace=False)
+        found = [found[k] for k in sorted(chosen)]
+    running = {name: live(module) for name, module in modules.items()}
+    alive, unseen, known = [], 0, 0
+    began = time.time()
+    for k, (name, function, first, line, before, after, code) in enumerate(found):
+        key = (modules[name].__file__, first)
+        tests = sorted((mapper.tests[t] for t in mapper.reached.get(key, ())), key=lambda t: t[0])
+        if not tests or first not in running[name]:
+            unseen += 1
+            alive.append((name, function, line, before, after, "no test reaches it, or it runs at import"))
+        elif survives(running[name][first], code, tests):
+            reason = EQUIVALENT.get(f"{name}: {before} -> {after}")
+            known += reason is not None
+            alive.append((name, function, line, before, after, reason or ""))
+            print(f"  alive: {name}.py:{line} in {function}: {before}  ->  {after}  {reason or ''}", flush=True)
+        if k % 100 == 99:
+            print(f"{k + 1} of {len(found)}, {len(alive)} alive, {time.time() - began:.0f} s", flush=True)
+    killed = len(found) - len(alive)
+    print(
+        f"\n{killed} of {len(found)} mutants killed ({100 * killed / max(len(found), 1):.1f} %); {len(alive)} alive, of which {known} are equivalent and {unseen} are reached by no test"
+    )
+    print(f"of those that are not equivalent: {100 * killed / max(len(found) - known, 1):.1f} % killed")
+
+
+if __name__ == "__main__":
+    main()
