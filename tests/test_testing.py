@@ -23,7 +23,7 @@ def numbers(*shape, seed=0):
 def checked(f, vjp, make, seed=SEED):
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", InconclusiveWarning)
-        return check_vjp(f, vjp, *make(np.random.default_rng(seed)), seed=seed, raises=False)
+        return check_vjp(f, vjp, *make(np.random.default_rng(seed)), seed=seed, raises=False, explain=False)
 
 
 @pytest.mark.parametrize("name", rules.BROKEN)
@@ -108,11 +108,11 @@ def test_hints(hint):
 
 def test_bisection_finds_one_entry_of_many_with_few_calls():
     def vjp(args, g):
-        return np.zeros(3), rules.one_wrong(g * np.cos(args[1]), 31_415, 1.01)
+        return np.zeros(3), rules.one_wrong(g * np.cos(args[1]), 13_141, 1.01)
 
-    report = check_vjp(lambda x, y: np.sin(y) + 0 * x.sum(), vjp, numbers(3), numbers(200, 200), raises=False)
+    report = check_vjp(lambda x, y: np.sin(y) + 0 * x.sum(), vjp, numbers(3), numbers(100, 200), raises=False)
     (finding,) = report.findings
-    assert finding.argument == "y" and finding.index == (157, 15)
+    assert finding.argument == "y" and finding.index == (65, 141)
     assert report.evaluations < 2500 and report.pullbacks < 40
 
 

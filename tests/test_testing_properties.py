@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, find, given, note, settings
+from hypothesis import HealthCheck, Phase, find, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -12,6 +12,8 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.core.tape import HOOKS
 from tinygrad_rnn.testing import GradientMismatch, InconclusiveWarning, Verdict, check_gradients, given_tensors, gradient_property, laws, strategies
 from tinygrad_rnn.testing.programs import Program, Seeded, build
+
+PHASES = [Phase.generate, Phase.shrink]
 
 
 def laws_of(examples):
@@ -107,7 +109,7 @@ def test_random_cells_keep_the_laws_and_print_as_code(cell, drawn):
 
 
 def test_programs_shrink_to_one_line():
-    options = settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    options = settings(max_examples=150, deadline=None, derandomize=True, database=None, phases=PHASES, suppress_health_check=list(HealthCheck))
     program = find(strategies.programs(), lambda p: "sort" in p.operations, settings=options)
     assert program.operations == ("sort",) and len(program.inputs) <= 2
 
@@ -134,7 +136,7 @@ def test_a_record_that_scales_its_gradient_is_caught(factor):
         if all(np.allclose(a, b, rtol=1e-12, atol=0) for a, b in zip(gradient(program), gradient(wrong), strict=True)):
             continue
         total += 1
-        missed += quietly(wrong, *program.inputs, modes=("vjp",)).verdict is not Verdict.FAIL
+        missed += quietly(wrong, *program.inputs, modes=("vjp",), explain=False).verdict is not Verdict.FAIL
     assert not missed
 
 
@@ -173,9 +175,9 @@ def identity_sort_x(g):
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 def test_properties_that_do_not_hold():
     with pytest.raises(GradientMismatch, match="identity_sort"):
-        gradient_property(identity_sort, args=[(3,)], max_examples=20)()
+        gradient_property(identity_sort, args=[(3,)], max_examples=5)()
 
-    @given_tensors((3,), max_examples=20)
+    @given_tensors((3,), max_examples=5)
     def wrong(x):
         return identity_sort(x) * 2
 

@@ -55,7 +55,7 @@ def check_gradients(
     return _checked(subject, order, tuple(modes), seed, raises, f"check_gradients({subject.name}, ...{_suffix(order, seed)})", explain)
 
 
-def check_module(module: Any, *args: Any, order: int = 1, modes: Sequence[str] = ("vjp",), seed: int = 0, raises: bool = True) -> Report:
+def check_module(module: Any, *args: Any, order: int = 1, modes: Sequence[str] = ("vjp",), seed: int = 0, raises: bool = True, explain: bool = True) -> Report:
     """As :func:`check_gradients`, for a module at ``args``: its parameters and its floating arguments.
 
     A copy of the module is checked, in float64; the module itself stays as it is. Random numbers drawn in ``forward``
@@ -68,10 +68,10 @@ def check_module(module: Any, *args: Any, order: int = 1, modes: Sequence[str] =
     """
     _options("check_module", order, modes)
     subject = Modular(module, args)
-    return _checked(subject, order, tuple(modes), seed, raises, f"check_module({subject.name}(...), ...{_suffix(order, seed)})")
+    return _checked(subject, order, tuple(modes), seed, raises, f"check_module({subject.name}(...), ...{_suffix(order, seed)})", explain)
 
 
-def check_vjp(f: Callable[..., Any], vjp: Callable[[tuple[Any, ...], Any], Any], *args: Any, seed: int = 0, raises: bool = True) -> Report:
+def check_vjp(f: Callable[..., Any], vjp: Callable[[tuple[Any, ...], Any], Any], *args: Any, seed: int = 0, raises: bool = True, explain: bool = True) -> Report:
     """Check a gradient that was written by hand, for any framework or none: plain ndarrays in and out.
 
     ``f(*args)`` gives an ndarray (or a tuple of them); ``vjp(args, g)`` gives one gradient an argument for the cotangent
@@ -89,7 +89,7 @@ def check_vjp(f: Callable[..., Any], vjp: Callable[[tuple[Any, ...], Any], Any],
     <Verdict.PASS: 'pass'>
     """
     subject = Given(f, vjp, args)
-    return _checked(subject, 1, ("vjp",), seed, raises, f"check_vjp({subject.name}, vjp, ...{_suffix(1, seed)})")
+    return _checked(subject, 1, ("vjp",), seed, raises, f"check_vjp({subject.name}, vjp, ...{_suffix(1, seed)})", explain)
 
 
 def _options(what: str, order: int, modes: Sequence[str]) -> None:
@@ -182,7 +182,7 @@ class _Run:
                 or Finding("inconclusive", f"the derivative of {comparison.subject.name} could not be measured", expected=wrong.expected, error=wrong.error, got=wrong.got)
             )
         report.kinks += comparison.kinks
-        report.tightness = max(report.tightness, comparison.tightness)
+        report.tightness = max(report.tightness, float(comparison.tightness))
         if comparison.kinks and report.verdict is Verdict.PASS:
             report.verdict = Verdict.KINK
 

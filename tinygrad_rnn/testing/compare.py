@@ -224,9 +224,9 @@ class Comparison:
                 if c.outcome == "differs":
                     self._second_opinion(c, found, steps[order], table)
                 self.measured.append(c)
-            self.kinks += int(any(c.outcome == "kink" for c in columns) or (found.kink.any() and not self.failed))
-            if self.failed:
-                return
+                if c.outcome == "differs":
+                    return
+            self.kinks += int(any(c.outcome == "kink" for c in columns) or bool(found.kink.any()))
 
     def _estimates(self, steps: Sequence[float] | Array, tables: list[tuple[Array, Array]]) -> list[Estimate]:
         """The estimates of several directions, made in one go."""

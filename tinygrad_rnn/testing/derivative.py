@@ -16,9 +16,9 @@ import numpy as np
 Array = np.ndarray
 
 EPS = float(np.finfo(np.float64).eps)
-FIRST = (*(0.25 * 4.0**-k for k in range(7)), 0.25 * 4.0**-9, 0.25 * 4.0**-11, 0.25 * 4.0**-13)
+FIRST = tuple(0.25 * 4.0**-k for k in (0, 1, 2, 3, 4, 7, 10, 13))
 """Steps for a function that is smooth at the scale of its argument, and three small ones that look for finer structure."""
-DEEP = tuple(0.25 * 4.0**-k for k in range(7, 19))
+DEEP = tuple(0.25 * 4.0**-k for k in range(5, 19) if k not in (7, 10, 13))
 """Steps for the others, added to the first ones."""
 OTHER = tuple(0.17 * 2.7**-k for k in range(24))
 """Steps of a second opinion, which shares none with the first."""
