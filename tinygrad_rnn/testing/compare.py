@@ -59,8 +59,6 @@ class Comparison:
         self.kinks = 0
         self.tightness = 0.0
 
-    # What is compared.
-
     def _cotangents(self) -> Array:
         """Signed normal ones, one that weighs every output by what it changes, and each output by itself where they are few."""
         n = self.y.size
@@ -113,8 +111,6 @@ class Comparison:
         u[argument].flat[start:stop] = direction[argument].flat[start:stop]
         return u
 
-    # How it is measured.
-
     def _moved(self, direction: Direction) -> Array:
         with np.errstate(all="ignore"):
             return np.asarray(self.subject.near([x + u for x, u in zip(self.xs, direction, strict=True)]) - self.y)
@@ -157,8 +153,6 @@ class Comparison:
         value, scale = self.got(direction, self.gradients[k])
         scale = scale if np.isfinite(scale) else 0.0
         return Measured(-1, k, value, float(found.value[0]), float(found.error[0]) + 4 * self.subject.eps * scale, scale)
-
-    # How it is judged.
 
     def run(self) -> None:
         """Compare along all directions; look again, deeper, where that did not suffice; then ask for second opinions."""
