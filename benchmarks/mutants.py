@@ -211,6 +211,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", default=FILES, metavar="file", help=f"of {', '.join(FILES)}")
     parser.add_argument("--sample", type=int, help="only so many mutants, drawn at random")
+    parser.add_argument("--suites", nargs="+", default=SUITES, metavar="test_file.py", help="the files of tests that are run")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of tests for one mutant at most, the quick ones first")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -218,7 +219,7 @@ def main():
     running = {name: live(module) for name, module in modules.items()}
     mapper = Mapper(running)
     print(f"finding out which tests reach which functions of {', '.join(modules)}", flush=True)
-    pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", *(str(ROOT / "tests" / s) for s in SUITES), "-k", "not million and not long_chain"], plugins=[mapper])
+    pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", *(str(ROOT / "tests" / s) for s in options.suites), "-k", "not million and not long_chain"], plugins=[mapper])
     mapper.restore()
     found = [(name, *m) for name in modules for m in mutants(ROOT / "tinygrad_rnn" / "ops" / f"{name}.py")]
     if options.sample is not None and options.sample < len(found):

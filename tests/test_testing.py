@@ -286,3 +286,10 @@ def test_checks_and_laws_need_no_hypothesis():
         """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "needed for strategies", done.stderr
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps == np.finfo(float).eps, reason="no extended precision on this machine")
+def test_a_change_that_rounding_swallows_is_not_taken_for_none():
+    with pytest.warns(InconclusiveWarning, match="could not be told from noise"):
+        check_vjp(lambda x: (x + 1e17) - 1e17, lambda args, g: (1.0 * g,), np.array([0.5, -1.0]))
+    assert check_vjp(np.floor, lambda args, g: (1.0 * g,), np.array([0.3, 1.7]), raises=False).verdict is Verdict.FAIL
