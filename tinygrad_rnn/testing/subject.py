@@ -150,6 +150,8 @@ class Differentiable(Subject):
             with np.errstate(all="ignore"):
                 outputs = self.outputs(self.tensors(self.xs), enable_grad())
         except DtypeError:
+            if not self.arguments.single:
+                raise
             self._use_float32()
             outputs = self.outputs(self.tensors(self.xs), enable_grad())
         if any(y.dtype == F32 for y in outputs):
@@ -158,8 +160,6 @@ class Differentiable(Subject):
 
     def _use_float32(self) -> None:
         """The function holds float32 tensors of its own, and takes no others."""
-        if not self.arguments.single:
-            raise
         self.dtype, self.eps = np.float32, float(np.finfo(np.float32).eps)
 
     def tensors(self, xs: Sequence[Array], requires_grad: bool = True) -> list[Tensor]:
@@ -186,10 +186,7 @@ class Differentiable(Subject):
     def observed(self, xs: list[Array]) -> Observed:
         """A run with all values of the tape at hand."""
         tensors = self.tensors(xs)
-        return Observed(lambda: self._observable(tensors), tensors)
-
-    def _observable(self, tensors: list[Tensor]) -> list[Tensor]:
-        return self.outputs(tensors, enable_grad())
+        return Observed(lambda: self.outputs(tensors, enable_grad()), tensors)
 
     def rounding(self, v: Array) -> float:
         return self.observed(self.xs).rounding(v) * self.eps / EPS
