@@ -114,3 +114,33 @@ CONVENTIONS = {
 def test_conventions(name):
     f, xs, expected = CONVENTIONS[name]
     assert pulled(f, *xs) == expected
+
+
+def grid(*shape):
+    return np.random.default_rng(3).integers(-8, 9, shape) / 4 + 0.1
+
+
+LIKE_NUMPY = {
+    **{f"norm, order {p}": (lambda x, p=p: tg.norm(x, p), lambda x, p=p: np.linalg.norm(x, p), grid(5)) for p in (0, 1, 2, 3, 0.5, np.inf, -np.inf)},
+    "norm, order 3, along an axis": (lambda x: tg.norm(x, 3, 1, keepdims=True), lambda x: np.linalg.norm(x, 3, 1, keepdims=True), grid(2, 3)),
+    "norm of a matrix": (lambda x: tg.norm(x, 1, keepdims=True), lambda x: np.linalg.norm(x, 1, keepdims=True), grid(2, 3)),
+    **{f"kron {a} {b}": (tg.kron, np.kron, grid(*a), grid(*b)) for a, b in [((2, 2), (2, 3)), ((2,), (2, 3)), ((2, 3), (2,)), ((2, 1, 2), (2, 2)), ((), (2,))]},
+    **{f"diag {k}": (lambda x, k=k: tg.diag(x, k), lambda x, k=k: np.diag(x, k), grid(3)) for k in (-2, -1, 0, 1)},
+    **{f"diag {k} of a matrix": (lambda x, k=k: tg.diag(x, k), lambda x, k=k: np.diag(x, k), grid(3, 4)) for k in (-2, -1, 0, 1)},
+    "flipud": (tg.flipud, np.flipud, grid(3, 2)),
+    "fliplr": (tg.fliplr, np.fliplr, grid(3, 2)),
+    "outer": (tg.outer, np.outer, grid(2, 2), grid(3)),
+    "cross": (tg.cross, np.cross, grid(2, 3), grid(2, 3)),
+    **{f"tensordot {n}": (lambda x, y, n=n: tg.tensordot(x, y, n), lambda x, y, n=n: np.tensordot(x, y, n), grid(2, 3), grid(2, 3).reshape(3, 2)) for n in (0, 1, ([1], [0]), ([0, 1], [1, 0]), ([-1], [-2]))},
+    **{f"meshgrid {options} {count}": (lambda *xs, o=options: tg.meshgrid(*xs, **o)[-1], lambda *xs, o=options: np.meshgrid(*xs, **o)[-1], *[grid(k + 2) for k in range(count)]) for options in ({}, {"indexing": "ij"}) for count in (1, 2, 3)},
+    **{f"einsum {spec}": (lambda *xs, s=spec: tg.einsum(s, *xs), lambda *xs, s=spec: np.einsum(s, *xs), *xs) for spec, xs in {"ba": [grid(2, 3)], "ij,jk": [grid(2, 3), grid(3, 2)], "...i": [grid(2, 3)], "ii": [grid(3, 3)], "i...,i": [grid(3, 2), grid(3)], "ji,j": [grid(3, 2), grid(3)]}.items()},
+    "elu": (tg.elu, lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), grid(6)),
+    "log_softmax": (tg.log_softmax, lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True)), grid(2, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIKE_NUMPY)
+def test_values_are_numpys_and_gradients_theirs(name):
+    ours, theirs, *xs = LIKE_NUMPY[name]
+    np.testing.assert_allclose(ours(*[tg.tensor(x) for x in xs]).numpy(), theirs(*xs), rtol=1e-13, atol=1e-13)
+    assert check_gradients(ours, *xs, name=name)
