@@ -182,7 +182,8 @@ from .ops.shaping import (
 from .replay import unroll
 
 if TYPE_CHECKING:
-    from . import data, files, nn, optim, train
+    from . import data, drawing, files, nn, optim, train
+    from .drawing import Graph, graph
     from .files import load, save
 
 __version__ = "0.1.0"
@@ -193,8 +194,8 @@ abs = absolute
 pow = power
 
 # Parts that load when they are first used, so that the import costs little more than NumPy's.
-_PARTS = ("data", "files", "nn", "optim", "train")
-_FUNCTIONS = {"save": "files", "load": "files"}
+_PARTS = ("data", "drawing", "files", "nn", "optim", "train")
+_FUNCTIONS = {"save": "files", "load": "files", "graph": "drawing", "Graph": "drawing"}
 
 
 def __getattr__(name: str) -> object:
@@ -210,6 +211,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Graph",
     "Primitive",
     "Record",
     "Tape",
@@ -263,6 +265,7 @@ __all__ = [
     "diff",
     "divide",
     "dot",
+    "drawing",
     "dstack",
     "einsum",
     "elu",
@@ -293,6 +296,7 @@ __all__ = [
     "gelu",
     "get_default_dtype",
     "grad",
+    "graph",
     "greater",
     "greater_equal",
     "hessian",

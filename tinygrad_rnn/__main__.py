@@ -16,7 +16,7 @@ import numpy as np
 
 import tinygrad_rnn as tg
 
-from . import data, drawing, files, nn, optim, train
+from . import data, files, nn, optim, train
 from .errors import TinygradError
 
 MODEL, CHECKPOINT, RUN = "model.safetensors", "checkpoint.safetensors", "run.json"
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     three = commands.add_parser("graph", formatter_class=numbers, help="draw a model, unrolled", description="Draw the network unrolled over a few steps.")
     three.add_argument("model", metavar="MODEL", help="a folder that `train` made, or a model file in it")
     three.add_argument("--steps", type=_positive(int), default=3, metavar="N", help="time steps to draw")
-    three.add_argument("--out", default="graph.svg", metavar="FILE", help=".dot needs nothing; .svg, .png and .pdf need Graphviz's program `dot`")
+    three.add_argument("--out", default="graph.svg", metavar="FILE", help=".svg, .html and .dot need nothing; .png and .pdf need cairosvg or Graphviz")
     three.set_defaults(run=run_graph)
 
     four = commands.add_parser("info", help="what a model file holds", description="What a model file holds: the network, its parameters, how it was trained.")
@@ -216,29 +216,20 @@ def run_train(options: argparse.Namespace) -> None:
     print(f"\nin {options.out}: {', '.join(left)}")
 
 
-def unrolled(model: Any, steps: int) -> str:
-    """DOT text of the network over a few steps, with one symbol a step."""
-    model.rnn.mode = "eager"
-    logits, _ = model.eval()(np.zeros((steps, 1), int))
-    return drawing.dot(tg.tape(logits))
-
-
 def draw(model: Any, steps: int, path: str, wanted: bool) -> list[str]:
-    """Write a picture; the DOT text beside it too, and alone where there is no program to draw it and none was asked for."""
-    import subprocess
-
-    text, (stem, suffix) = unrolled(model, steps), os.path.splitext(path)
-    files.atomic_write(stem + ".dot", text.encode())
+    """Write a picture of the network over a few steps, and its DOT text beside it; no picture where nothing draws that format and none was asked for."""
+    logits, _ = model.eval()(np.zeros((steps, 1), int))
+    picture = tg.graph(logits, name=type(model).__name__, fold=None)
+    stem, suffix = os.path.splitext(path)
+    picture.save(stem + ".dot")
     names = [os.path.basename(stem) + ".dot"]
     if suffix != ".dot":
         try:
-            made = subprocess.run(["dot", f"-T{suffix[1:]}"], input=text.encode(), capture_output=True, check=True, timeout=60)
-            files.atomic_write(path, made.stdout)
+            picture.save(path)
             names.append(os.path.basename(path))
-        except (OSError, subprocess.SubprocessError) as error:
+        except RuntimeError as error:
             if wanted:
-                reason = "the program `dot` of Graphviz is not installed" if isinstance(error, FileNotFoundError) else f"`dot` failed: {error}"
-                raise ValueError(f"cannot draw {path}: {reason}; {stem}.dot has the graph as text") from error
+                raise ValueError(f"cannot draw {path}: {error}; {stem}.dot has the graph as text") from error
     return names
 
 
@@ -277,8 +268,8 @@ def run_generate(options: argparse.Namespace) -> None:
 
 
 def run_graph(options: argparse.Namespace) -> None:
-    if os.path.splitext(options.out)[1] not in (".dot", ".svg", ".png", ".pdf"):
-        raise ValueError(f"--out {options.out}: expected a name that ends in .dot, .svg, .png or .pdf")
+    if os.path.splitext(options.out)[1] not in (".dot", ".svg", ".png", ".pdf", ".html"):
+        raise ValueError(f"--out {options.out}: expected a name that ends in .dot, .svg, .png, .pdf or .html")
     model, _ = language_model(options.model)
     print("wrote", ", ".join(draw(model, options.steps, options.out, wanted=True)))
 

@@ -605,6 +605,8 @@ class _Manual:
 
     saved_names = ("backward",)
     sequence = None
+    expansion: Any = None
+    """How the one record stands for many, where it does."""
 
     def __init__(self, name: str, static_names: tuple[str, ...]) -> None:
         self.name, self.static_names = name, static_names

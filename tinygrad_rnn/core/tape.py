@@ -121,14 +121,18 @@ class Leaf(Record):
 
 
 class Constant:
-    """The description of an operand that needs no gradient: its value is not kept."""
+    """The description of an operand that needs no gradient: its value is not kept.
 
-    __slots__ = ("dtype", "name", "shape")
+    ``cut`` is the place in execution order of the record that the operand was detached from, or None.
+    """
 
-    def __init__(self, name: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    __slots__ = ("cut", "dtype", "name", "shape")
+
+    def __init__(self, name: str | None, shape: tuple[int, ...], dtype: np.dtype[Any], cut: int | None = None) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
+        self.cut = cut
 
     def __repr__(self) -> str:
         return f"Constant({self.name or ''}{self.shape}, {self.dtype})"
@@ -222,11 +226,12 @@ def sweep(
     create_graph: bool = False,
     stop: bool = False,
     observe: Callable[[Record, Array], None] | None = None,
+    passed: Callable[[Record, Record, Any], None] | None = None,
 ) -> dict[Record, tuple[Array, bool]]:
     """Reverse sweep from ``roots`` (records with their cotangents): the gradient at each target, or at every leaf.
 
     Each gradient comes with a flag that says whether its buffer is the sweep's own. ``stop`` goes no further
-    than the targets. ``observe`` is called with every record and its cotangent.
+    than the targets. ``observe`` is called with every record and its cotangent, ``passed`` with what each record gives to each that it read.
     """
     table: dict[int, list[Any]] = {}
     heap: list[int] = []
@@ -285,8 +290,12 @@ def sweep(
                 if gi.shape != parent.shape or gi.dtype is not parent.dtype:
                     gi = _fit(gi, parent, record)
                     if gi.shape is None:
+                        if passed is not None:
+                            passed(record, parent, gi)
                         _partial(table, heap, parent, gi)
                         continue
+                if passed is not None:
+                    passed(record, parent, gi)
                 key = parent.index
                 entry = table.get(key)
                 if entry is None:

@@ -237,7 +237,9 @@ class Tensor:
         """The same values, cut off the tape; the memory is shared."""
         reading("detach() was called")
         result = wrap(self._data)
-        result._name = self._name
+        result._name = self.name
+        if self._node is not None and not self._node.is_leaf:
+            result._constant = Constant(result._name, self._data.shape, self._data.dtype, self._node.index)
         return result
 
     def backward(self, gradient: Any = None, *, retain_graph: bool | None = None, create_graph: bool = False) -> None:

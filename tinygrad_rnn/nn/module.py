@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..core.state import current, installed, no_grad, plain
+from ..core.state import current, enable_grad, installed, no_grad, plain
 from ..core.tensor import Tensor, is_tensor, tensor, wrap
 from ..errors import DtypeError, ShapeError
 
@@ -96,7 +96,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = plain(current())
-        if self._name is None:
+        if self._name is None and state.recording:
             self._name_parts()
         inner = state.replace(scope=(*state.scope, (self._name or type(self).__name__, None)))
         with installed(inner):
@@ -298,6 +298,24 @@ class Module:
         from .summary import summarize
 
         return summarize(self, example, options)
+
+    def graph(self, *args: Any, depth: str = "op", fold: Any = "auto", rolled: bool = False, gradients: bool = False, values: bool = False, name: str | None = None, theme: str = "light") -> Any:
+        """Run the module on an example and draw what it did: :func:`tinygrad_rnn.graph` of all tensors that it returns.
+
+        Raises ``TapeError`` if the outputs need no gradient.
+
+        >>> import tinygrad_rnn as tg
+        >>> from tinygrad_rnn import nn
+        >>> nn.RNN(3, 4, rng=0).graph(tg.zeros(5, 2, 3), depth="cell").steps
+        5
+        """
+        from ..drawing import graph
+        from ..replay import tree
+
+        with enable_grad():
+            outputs = [t for t in tree.leaves(self(*args)) if is_tensor(t) and t.requires_grad]
+        options: dict[str, Any] = {"depth": depth, "fold": fold, "rolled": rolled, "gradients": gradients, "values": values, "theme": theme}
+        return graph(outputs, name=name or type(self).__name__, **options)
 
 
 def _elided() -> None:

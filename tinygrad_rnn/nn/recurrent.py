@@ -10,11 +10,12 @@ import numpy as np
 
 from ..core.creation import generator
 from ..core.state import no_grad
+from ..core.tape import Constant
 from ..core.tensor import Tensor, is_tensor, settings, wrap
 from ..errors import DtypeError, ShapeError
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.shaping import concatenate, stack, swapaxes
-from ..replay import tree, unroll
+from ..replay import Pure, tree, unroll
 from ..replay.unrolling import checked_lengths
 from . import init
 from .functional import dropout
@@ -73,6 +74,14 @@ class Cell(Module):
         return self.bind()(x, state)
 
 
+def _row(state: Tensor, k: int) -> Tensor:
+    """The state of one layer and direction; it remembers what it was detached from."""
+    row = state[k]
+    if state._constant is not None and state._constant.cut is not None:
+        row._constant = Constant(state.name, row.shape, row.dtype, state._constant.cut)
+    return row
+
+
 class RNNCell(Cell):
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it (Elman 1990).
 
@@ -96,9 +105,11 @@ class RNNCell(Cell):
 
         def step(x: Tensor, h: Tensor) -> Tensor:
             p = x @ W if b is None else x @ W + b
-            return activation(p + h @ U)  # type: ignore[no-any-return]
+            h = activation(p + h @ U)
+            h.name = "h"
+            return h
 
-        return step
+        return Pure(step, (RNNCell, activation, b is None), [W, U] if b is None else [W, U, b])
 
 
 class GRUCell(Cell):
@@ -128,9 +139,11 @@ class GRUCell(Cell):
             gates = sigmoid(p[..., : 2 * H] + q[..., : 2 * H])
             r, z = gates[..., :H], gates[..., H:]
             n = tanh(p[..., 2 * H :] + r * q[..., 2 * H :])
-            return n + z * (h - n)  # type: ignore[no-any-return]
+            h = n + z * (h - n)
+            r.name, z.name, n.name, h.name = "r", "z", "n", "h"
+            return h
 
-        return step
+        return Pure(step, (GRUCell, H, b is None), [W, U] if b is None or c is None else [W, U, b, c])
 
 
 class LSTMCell(Cell):
@@ -190,11 +203,15 @@ class LSTMCell(Cell):
             a = p + h @ U
             gates = sigmoid(a[..., : 2 * H])
             i, f = gates[..., :H], gates[..., H:]
-            c = f * c + i * tanh(a[..., 2 * H : 3 * H])
-            h = sigmoid(a[..., 3 * H :]) * tanh(c)
-            return (h if P is None else h @ P), c
+            g, o = tanh(a[..., 2 * H : 3 * H]), sigmoid(a[..., 3 * H :])
+            c = f * c + i * g
+            h = o * tanh(c)
+            if P is not None:
+                h = h @ P
+            i.name, f.name, g.name, o.name, c.name, h.name = "i", "f", "g", "o", "c", "h"
+            return h, c
 
-        return step
+        return Pure(step, (LSTMCell, H, b is None, P is None), [t for t in (W, U, b, P) if t is not None])
 
 
 class Recurrent(Module):
@@ -359,7 +376,7 @@ class Recurrent(Module):
             outputs = []
             for direction in range(self.directions):
                 k = layer * self.directions + direction
-                y, new = self._unroll(k, x, tree.mapped(lambda s, k=k: s[k], state), lengths, bool(direction))
+                y, new = self._unroll(k, x, tree.mapped(lambda s, k=k: _row(s, k), state), lengths, bool(direction))
                 outputs.append(y)
                 last.append(new)
             x = outputs[0] if len(outputs) == 1 else concatenate(outputs, axis=-1)
@@ -416,8 +433,9 @@ class Recurrent(Module):
                 return next(tree.leaves(result)), result
             return result
 
-        step.origin = cell  # type: ignore[attr-defined]
-        return step
+        made: Any = Pure(step, run.key, run.tensors) if isinstance(run, Pure) else step
+        made.origin = cell
+        return made  # type: ignore[no-any-return]
 
 
 class RNN(Recurrent):

@@ -1,5 +1,5 @@
 """``unroll``: a step function applied along the time axis."""
 
-from .unrolling import unroll
+from .unrolling import Pure, unroll
 
-__all__ = ["unroll"]
+__all__ = ["Pure", "unroll"]

@@ -13,6 +13,7 @@ from ..core.tape import Record
 from ..core.tensor import Tensor, run_sweep, wrap
 from ..ops.indexing import add_at
 from .batching import Batched, batched, elementwise, static
+from .compiled import available, dot
 from .panels import Layout
 from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, needed_for, once, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
@@ -205,6 +206,8 @@ class Backward:
 
     def _early(self, instruction: Instruction) -> bool:
         """Whether an instruction, short of time at each step, can run for all steps before the loop: it reads no cotangent."""
+        if available():
+            return False
         known = all(p.index < self.count or self.phase.get(p.index) in (ONCE, HOISTED) for p in flat(instruction) if isinstance(p, Value))
         return known and elementwise(instruction.op) and 0 < math.prod(self.program.shape(instruction.result)) <= _SHORT
 
@@ -281,8 +284,10 @@ class Backward:
             turned = self._turned(result)
 
             def product(x: np.ndarray, g: np.ndarray, steps: int) -> np.ndarray:
-                rows, columns = x.transpose(1, 0, 2).reshape(x.shape[1], steps * x.shape[2]), g.reshape(steps * g.shape[1], g.shape[2])
-                return np.asarray(columns.T.dot(rows.T).T if turned else rows.dot(columns))
+                columns = g.reshape(steps * g.shape[1], g.shape[2])
+                # Of a transposed stack this is its own memory again: x[t].T for all t are the rows of the stack, transposed.
+                rows = x.transpose(0, 2, 1).reshape(steps * x.shape[2], x.shape[1]).T
+                return dot(columns.T, rows.T).T if turned else dot(rows, columns)
 
             return product
         if op.name == "scatter" and len(program.shape(result)):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.indexing import add_at, embedding
+from .compiled import dot
 from .program import Constant, Instruction, Outer, Program, Value
 
 Batched = Callable[..., np.ndarray]
@@ -143,7 +144,7 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
 def _matmul(program: Program, arguments: tuple[Any, ...], varies: tuple[bool, ...]) -> Batched | None:
     first, second = program.at(arguments[0]).ndim, program.at(arguments[1]).ndim
     if varies == (True, False) and second == 2 and first in (1, 2):
-        return lambda x, y, steps: x.reshape((math.prod(x.shape[:-1]), x.shape[-1])).dot(y).reshape((*x.shape[:-1], y.shape[1]))
+        return lambda x, y, steps: dot(x.reshape((math.prod(x.shape[:-1]), x.shape[-1])), y).reshape((*x.shape[:-1], y.shape[1]))
     if varies == (True, False) and second == 3 and first == 2:
 
         def panelled(x: np.ndarray, y: np.ndarray, steps: int) -> np.ndarray:

@@ -65,7 +65,7 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
         return label
 
     forward = labels(0, "%", len(plan.laid.arrays))
-    when = {ONCE: ("forward, once", 1), HOISTED: (f"forward, hoisted: all {steps} steps at once", steps), LOOP: (f"forward, replayed {steps} times", steps)}
+    when = {ONCE: ("forward, once", 1), HOISTED: (f"forward, hoisted: all {steps} steps at once", steps), LOOP: (f"forward, replayed {steps} times{_compiled(plan.loop, steps)}", steps)}
     for wanted in (ONCE, HOISTED, LOOP):
         for instruction in plan.instructions:
             if plan.phase[instruction.result] == wanted:
@@ -75,7 +75,7 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
     if plan.backward is not None:
         back = plan.backward
         label = labels(back.count, "d", back.count)
-        after = {ONCE: ("backward, once", 1), LOOP: (f"backward, replayed {steps} times", steps), DEFERRED: (f"backward, deferred: all {steps} steps at once", steps)}
+        after = {ONCE: ("backward, once", 1), LOOP: (f"backward, replayed {steps} times{_compiled(back.loop, steps)}", steps), DEFERRED: (f"backward, deferred: all {steps} steps at once", steps)}
         for wanted in (ONCE, LOOP, DEFERRED):
             for instruction in back.instructions:
                 if back.phase[instruction.result] == wanted:
@@ -103,6 +103,12 @@ def _arrays(program: Program, argument: Any) -> Any:
     if isinstance(argument, Value | Outer):
         return program.at(argument)
     return [_arrays(program, part) for part in argument]
+
+
+def _compiled(loop: Loop, steps: int) -> str:
+    """Whether so many steps of a loop run as machine code, or why not."""
+    reason = loop.compiled.why_not(steps)
+    return f" in NumPy: {reason}" if reason else ", compiled"
 
 
 def _lives(loop: Loop, index: int, label: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .batching import Batched, basic, batched, behind, elementwise, is_view, static, view_of
+from .compiled import Compiled
 from .program import Constant, Instruction, Outer, Program, Value
 from .workspace import Workspace
 
@@ -147,6 +148,8 @@ class Loop:
         self.outer: dict[str, Outer] = {}
         self.broadcast: dict[str, tuple[Any, tuple[int, ...]]] = {}
         self.constant = constant
+        self.fixed: set[int] = set()
+        """Values that live in arrays of the caller, the same at every step."""
         self.scratch: dict[int, int] = {}
         self.buffers: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.zeroed: list[int] = []
@@ -161,6 +164,7 @@ class Loop:
 
         ``fixed`` are values that live in arrays of the caller, ``late`` those that are read after the last instruction.
         """
+        self.fixed = fixed
         made = {i.result: i for i in self.instructions}
         self.aliases.clear()
         self.alias()
@@ -345,6 +349,7 @@ class Loop:
         namespace: dict[str, Any] = dict(_FUNCTIONS)
         exec(compile(self.source, "<replayed step>", "exec"), namespace)
         self.function = namespace["run"]
+        self.compiled = Compiled(self, first, extra)
 
     def _root_of(self, word: str) -> int | None:
         if word[0] not in "vp":
@@ -370,6 +375,11 @@ class Loop:
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
         """Run all steps. ``arrays`` are stacked values, time first, and fixed ones; the scratch buffers are those of the last of ``spaces``."""
+        if not self.compiled.run(steps, reverse, arrays, values, lambda n, few: self._interpreted(n, reverse, few, values, [Workspace({}, spaces[-1].buffers)])):
+            self._interpreted(steps, reverse, arrays, values, spaces)
+
+    def _interpreted(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
+        """All steps by calls of NumPy."""
         buffers = spaces[-1].buffers
 
         def found(word: str) -> Any:

@@ -56,6 +56,8 @@ class Program:
         self.outer: list[Tensor] = []
         self.draws: list[tuple[Callable[[], np.ndarray], int]] = []
         self.inputs = 0
+        self.labels: dict[int, str] = {}
+        """The names that the step gave to values."""
 
     def shape(self, index: int) -> tuple[int, ...]:
         return self.arrays[index].shape
@@ -162,6 +164,16 @@ class Trace:
         if found is not None:
             self._kept.append(new)
             self._places[id(new)] = found
+
+    def labels(self) -> dict[int, str]:
+        """The names that the step gave to its values, by number; asked for when it has ended."""
+        found: dict[int, str] = {}
+        for kept in self._kept:
+            name = kept[1].name if isinstance(kept, tuple) and is_tensor(kept[1]) else None
+            place = self._places.get(id(kept[1]._data)) if name else None
+            if name and isinstance(place, Value):
+                found[place.index] = name
+        return found
 
     def place(self, tensor: Any) -> Any:
         """What a tensor is in the program."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -16,6 +16,8 @@ from ..errors import TapeError
 from ..ops.shaping import stack
 from .backward import Backward, Place, derive
 from .batching import is_view, takes_out, view_of
+from .compiled import available
+from .expanding import Expansion
 from .panels import Layout, gates
 from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, needed_for, once, operands, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
@@ -161,7 +163,7 @@ class Plan:
         inputs = {*range(program.inputs), *(index for _, index in program.draws)}
         phase, _ = classify(program, inputs, set())
         constant = {i.result for i in program.instructions if phase[i.result] == ONCE}
-        found = gates(program, constant, [p.index for p in self.results if isinstance(p, Value)])
+        found = {} if available() else gates(program, constant, [p.index for p in self.results if isinstance(p, Value)])
         layout = Layout(program, program.instructions, {}, found)
         program.instructions = layout.instructions
         return program, layout.widths
@@ -278,7 +280,7 @@ def remember(key: Any, plan: Plan | str) -> None:
 
 
 def replay(
-    plan: Plan, steps: int, reverse: bool, inputs: list[Tensor], others: list[np.ndarray], first: list[Tensor], outer: list[Tensor], name: str
+    plan: Plan, steps: int, reverse: bool, inputs: list[Tensor], others: list[np.ndarray], first: list[Tensor], outer: list[Tensor], name: str, labels: Mapping[int, str]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
     x_arrays, s_arrays, o_arrays = [t._data for t in inputs], [t._data for t in first], [t._data for t in outer]
@@ -293,41 +295,64 @@ def replay(
     state = plain(current())
     held = [wrap(t._data, t._node) for t in [*inputs, *first, *outer]]
 
-    def pull(g: Bundle) -> list[Any]:
+    def unchanged() -> None:
         for array in exposed:
             if writes.after(array, began):
                 raise TapeError(f"unroll kept an array of shape {array.shape}, which was changed in place afterwards; change it after the backward pass")
+
+    def pull(g: Bundle) -> list[Any]:
+        unchanged()
         if any(is_tensor(part) for part in g.parts.values()):
             return expanded(g)
         return backward.run(steps, reverse, space, kept.others, o_arrays, [g.parts.get(k) for k in range(len(results))])
 
+    def opened(given: list[Tensor]) -> list[Any]:
+        """The results as all steps through the operations give them, from tensors that hold what this call was given."""
+        unchanged()
+        end = plan.x + plan.state
+        with installed(enable_grad().derive(state)):
+            outs, last = expand(plan, steps, reverse, given[: plan.x], others, given[plan.x : end], given[end:], name, labels)
+        return [*outs, *last]
+
     def expanded(g: Bundle) -> list[Any]:
         """The gradient as a recorded computation: all steps through the operations, then a sweep that is recorded itself."""
-        with installed(enable_grad().derive(state)):
-            outs, last = expand(plan, steps, reverse, held[: plan.x], others, held[plan.x : plan.x + plan.state], held[plan.x + plan.state :], name)
-        roots = [(t._node, g.parts[k]) for k, t in enumerate([*outs, *last]) if k in g.parts and t._node is not None]
+        roots = [(t._node, g.parts[k]) for k, t in enumerate(opened(held)) if k in g.parts and t._node is not None]
         found = run_sweep(roots, [n for n in nodes if n is not None], stop=True, create_graph=True, retain_graph=True)
         return [found[n][0] if n is not None and n in found else None for n in nodes]
 
     pull.buffers = [*kept.lease.workspace.owned, *(y for y in ys if any(np.may_share_memory(y, a) for a in kept.others.values()))]  # type: ignore[attr-defined]
-    pull.lease = kept.lease  # type: ignore[attr-defined]
+    pull.lease, pull.held, pull.opened = kept.lease, held, opened  # type: ignore[attr-defined]
     tracked = plan.tracked_results([t._node is not None for t in first])
     # The outputs hang on one record, whose own value nobody reads: their cotangents reach it in a bundle.
-    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, held, steps=steps)._node
+    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, [*inputs, *first, *outer], steps=steps)._node
     assert many is not None
+    many.op.expansion = Expansion(plan.program, plan.x, plan.results, plan.outputs, steps, reverse, name, labels)  # type: ignore[attr-defined]
     tensors = [manual("unrolled", r, (many,), _bundled(k, many.dtype), output=k) if tracked[k] else wrap(r) for k, r in enumerate(results)]
     return tensors[: len(ys)], tensors[len(ys) :]
 
 
-def expand(plan: Plan, steps: int, reverse: bool, inputs: list[Any], others: list[np.ndarray], first: list[Any], outer: list[Any], name: str) -> tuple[list[Any], list[Any]]:
+def at(x: Any, t: int) -> Any:
+    """One step of an input, called what all of it is called."""
+    x_t = x[t]
+    if x._name is not None and x_t._node is None:
+        x_t._name = x._name
+    return x_t
+
+
+def expand(
+    plan: Plan, steps: int, reverse: bool, inputs: list[Any], others: list[np.ndarray], first: list[Any], outer: list[Any], name: str, labels: Mapping[int, str]
+) -> tuple[list[Any], list[Any]]:
     """All steps through the operations themselves, every one of them on the tape; the step itself is not called again."""
     state, outputs = list(first), [[None] * steps for _ in range(plan.outputs)]
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        given = {k: x[t] for k, x in enumerate(inputs)} | {plan.x + j: s for j, s in enumerate(state)}
+        given = {k: at(x, t) for k, x in enumerate(inputs)} | {plan.x + j: s for j, s in enumerate(state)}
         given |= {k: wrap(array[t]) for k, array in zip(plan.others, others, strict=True)}
         here = plain(current())
         with installed(here.replace(scope=(*here.scope, (name, t)))):
             values = interpret(plan.program, given, outer)
+        for index, label in labels.items():
+            if values[index]._node is not None:
+                values[index]._node.label = label
         found = [values[p.index] if isinstance(p, Value) else outer[cast(Outer, p).index] for p in plan.results]
         for j in range(plan.outputs):
             outputs[j][t] = found[j]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from ..ops.elementwise import where
 from ..ops.shaping import reshape, stack
 from . import tree
 from .explaining import Explanation, explained
-from .program import Program, Trace, Unreplayable
-from .replaying import LIMIT, PLANS, Kept, Plan, remember, replay
+from .program import Program, Trace, Unreplayable, in_fortran_order
+from .replaying import LIMIT, PLANS, Kept, Plan, at, remember, replay
 
 _MODES = ("auto", "eager", "replay")
 
@@ -73,6 +73,9 @@ def unroll(
 def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths: Any = None, reverse: bool = False) -> Explanation:
     """How :func:`unroll` would run a step: what is hoisted, replayed and deferred, and where each value lives; or why not.
 
+    Says also whether the replayed steps run as machine code, for which llvmlite must be installed (``pip install 'tinygrad-rnn[fast]'``) and the
+    work be large enough; the environment variable ``TINYGRAD_RNN_COMPILE`` set to ``never`` switches it off.
+
     ``tinygrad_rnn.unroll.explain`` is this function. It runs two steps and no more.
 
     >>> import tinygrad_rnn as tg
@@ -80,7 +83,7 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
     >>> print(tg.unroll.explain(lambda x, h: (None, x + h @ W), tg.zeros(4, 1, 1), tg.zeros(1, 1)))
     replay: 28 floating-point operations, 16 bytes kept for the backward pass
     <BLANKLINE>
-    forward, replayed 4 times
+    forward, replayed 4 times in NumPy: too little work to compile
      #  op      operands  shape   lives in   operations
     %2  matmul  h, W      (1, 1)  buffer 0            8
     %3  add     x, %2     (1, 1)  all steps           4
@@ -89,7 +92,7 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
      #  op         operands  shape   lives in  operations
     d1  transpose  W         (1, 1)  an array           0
     <BLANKLINE>
-    backward, replayed 4 times
+    backward, replayed 4 times in NumPy: too little work to compile
      #  op      operands  shape   lives in  operations
     d2  matmul  d0, d1    (1, 1)  buffer 0           8
     <BLANKLINE>
@@ -99,13 +102,12 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
     d4  matmul     d3, d0    (1, 1)  summed              8
     """
     run = _prepared(step, inputs, state, lengths, reverse, "step")
-    plan = "there is one step alone" if run.steps < 2 else run.planned()
-    if isinstance(plan, str):
-        return Explanation("eager", plan)
-    found, program, _ = plan
+    found = "there is one step alone" if run.steps < 2 else run.planned()
+    if isinstance(found, str):
+        return Explanation("eager", found)
     xs, states = len(list(tree.leaves(run.inputs))), len(list(tree.leaves(run.state)))
     names = [*_named("x", xs), *_named("h", states), *(["mask"] if run.mask is not None else [])]
-    return explained(found, run.steps, names, [_label(t, k) for k, t in enumerate(program.outer)])
+    return explained(found.plan, run.steps, names, [_label(t, k) for k, t in enumerate(found.outer)])
 
 
 def _label(t: Tensor, k: int) -> str:
@@ -150,6 +152,40 @@ class EagerWarning(UserWarning):
     """A step that could not be replayed runs eagerly; said once for each reason."""
 
 
+class Pure:
+    """A step ``(x_t, state) -> (y_t, state)`` that for one ``key`` always does the same operations, on its arguments and ``tensors`` alone.
+
+    A promise: :func:`unroll` does not run it again to see what it does, once a plan was made for the same key, shapes and dtypes.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], Any], key: Any, tensors: Sequence[Tensor]) -> None:
+        self.function, self.key, self.tensors = function, key, tensors
+
+    def __call__(self, x: Any, state: Any) -> Any:
+        return self.function(x, state)
+
+
+class Planned(NamedTuple):
+    """A plan, the tensors from outside that it takes, the names of values, what was recorded for it (random draws), and how its outputs are nested."""
+
+    plan: Plan
+    outer: list[Tensor]
+    labels: Mapping[int, str]
+    drawn: list[Program]
+    structure: Any
+
+
+class Known(NamedTuple):
+    """What is known of a pure step: the key of its plan, and which of its tensors that takes."""
+
+    key: Any
+    outer: list[int]
+    labels: Mapping[int, str]
+    structure: Any
+
+
+_KNOWN: dict[Any, Known] = {}
+
 _SAID: set[str] = set()
 
 _COMPARED: weakref.WeakKeyDictionary[Any, dict[Any, str]] = weakref.WeakKeyDictionary()
@@ -172,7 +208,7 @@ class _Unrolling:
     def one(self, k: int, state: Any, trace: Trace | None = None) -> tuple[Any, Any]:
         """The k-th step to run; under a trace all that it reads is declared first, and the mask always applies."""
         t = self.time(k)
-        x_t = tree.mapped(lambda x: x[t], self.inputs)
+        x_t = tree.mapped(lambda x: at(x, t), self.inputs)
         here = None if self.mask is None or (trace is None and t < self.full) else wrap(self.mask[t].copy())
         inner = self.outer.replace(scope=(*self.outer.scope, (self.name, t)))
         if trace is not None:
@@ -197,6 +233,7 @@ class _Unrolling:
         trace = Trace(self.outer.draws)
         y, new = self.one(len(self.done), state, trace)
         self.done.append((y, new))
+        trace.program.labels = trace.labels()
         return trace, [trace.place(leaf) for leaf in [*tree.leaves(y), *tree.leaves(new)]]
 
     def replay(self) -> str:
@@ -204,18 +241,25 @@ class _Unrolling:
         found = self.planned()
         if isinstance(found, str):
             return found
-        plan, program, drawn = found
+        plan, outer, labels, drawn, structure = found
         others = [*([] if self.mask is None else [self.mask]), *self._draws(drawn, self.steps)]
         xs, states = list(tree.leaves(self.inputs)), list(tree.leaves(self.state))
-        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, program.outer, self.name)
-        self.results = tree.like(self.done[0][0], iter(ys)), tree.like(self.state, iter(ends))
+        ys, ends = replay(plan, self.steps, self.reverse, xs, others, states, outer, self.name, labels)
+        self.results = tree.like(structure, iter(ys)), tree.like(self.state, iter(ends))
         return ""
 
-    def planned(self) -> tuple[Plan, Program, list[Program]] | str:
-        """The plan, what was recorded for it and all recordings, or the reason why there is none."""
+    def planned(self) -> Planned | str:
+        """The plan and what it is for, or the reason why there is none."""
         if self.outer.observers:
             return "its operations are observed, as under detect_anomaly"
         states, xs = list(tree.leaves(self.state)), list(tree.leaves(self.inputs))
+        if isinstance(self.step, Pure):
+            signature = self._signature(self.step, xs, states)
+            known = _KNOWN.get(signature)
+            plan = None if known is None else PLANS.get(known.key)
+            if known is not None and isinstance(plan, Plan):
+                remember(known.key, plan)
+                return Planned(plan, [self.step.tensors[k] for k in known.outer], known.labels, [], known.structure)
         trace, places = self.traced()
         if trace.reason:
             return trace.reason
@@ -239,7 +283,19 @@ class _Unrolling:
         remember(key, plan)
         if isinstance(plan, str):
             return plan
-        return plan, program, drawn
+        if isinstance(self.step, Pure) and not program.draws:
+            numbers = {id(t): k for k, t in enumerate(self.step.tensors)}
+            if all(id(t) in numbers for t in program.outer):
+                _KNOWN[signature] = Known(key, [numbers[id(t)] for t in program.outer], program.labels, tree.structure(y))
+                while len(_KNOWN) > LIMIT:
+                    del _KNOWN[next(iter(_KNOWN))]
+        return Planned(plan, program.outer, program.labels, drawn, tree.structure(y))
+
+    def _signature(self, step: Pure, xs: list[Tensor], states: list[Tensor]) -> tuple[Any, ...]:
+        """What two calls of a pure step have in common that run by one plan."""
+        kinds = [(t._data.shape, t._data.dtype.str, t._node is not None) for t in (*xs, *states, *step.tensors)]
+        orders = [in_fortran_order(t._data) for t in step.tensors]
+        return step.key, tuple(kinds), tuple(orders), tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording
 
     def _compare(self, trace: Trace, places: list[Any], drawn: list[Program]) -> str:
         """Whether a second step does the same as the first: the reason why not, or nothing."""
@@ -318,9 +374,9 @@ class _Unrolling:
 
     def _draws(self, drawn: list[Program], steps: int) -> list[np.ndarray]:
         """The random arrays of the first steps to run, drawn in the order in which eager steps draw them; time first."""
-        program = drawn[0]
-        if not program.draws:
+        if not drawn or not drawn[0].draws:
             return []
+        program = drawn[0]
         columns = [[p.arrays[index] for _, index in p.draws] for p in drawn]
         columns += [[np.asarray(make()) for make, _ in program.draws] for _ in range(steps - len(columns))]
         return [np.stack(column[::-1] if self.reverse else column) for column in zip(*columns, strict=True)]

@@ -1,0 +1,380 @@
+"""Machine code of replayed unrolls: against NumPy's loop, against exact values, and what happens where there is none."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import test_unroll
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.replay import compiled, replaying
+
+pytest.importorskip("llvmlite")
+
+from tinygrad_rnn.replay import binding, emitting, gemm, machine
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch, tmp_path_factory):
+    """Machine code whatever the size, plans of this test alone, and a cache that no other run has filled."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv(compiled.SETTING, "always")
+    replaying.PLANS.clear()
+    yield
+    replaying.PLANS.clear()
+
+
+def reasons():
+    """Why the loops of the newest plan are not machine code: nothing for each that is."""
+    plan = next(reversed(replaying.PLANS.values()))
+    return [loop.compiled.why_not(2) for loop in (plan.loop, *([plan.backward.loop] if plan.backward else []))]
+
+
+def in_numpy(monkeypatch, function):
+    """What a function gives without machine code."""
+    with monkeypatch.context() as patch:
+        patch.setenv(compiled.SETTING, "never")
+        return function()
+
+
+def agree(found, expected, times=1e3):
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        scale = np.abs(b).max(initial=0, where=np.isfinite(b))
+        np.testing.assert_allclose(a, b, rtol=0, atol=times * np.finfo(a.dtype).eps * (scale + 1e-30))
+
+
+class Cell(nn.Module):
+    """A cell with the gates of one linear map of the input and one of the state."""
+
+    def __init__(self, inputs, size, gates, dtype):
+        self.hidden_size, self.dtype = size, dtype
+        self.x, self.h = nn.Linear(inputs, gates * size, rng=0, dtype=dtype), nn.Linear(size, gates * size, rng=1, dtype=dtype)
+        self.peep = nn.Parameter(np.linspace(-1, 1, 3 * size).reshape(3, size).astype(dtype))
+
+    def initial_state(self, batch):
+        return tg.zeros(*batch, self.hidden_size, dtype=self.dtype)
+
+    def split(self, a):
+        return [a[..., k : k + self.hidden_size] for k in range(0, a.shape[-1], self.hidden_size)]
+
+
+class Peephole(Cell):
+    def initial_state(self, batch):
+        return super().initial_state(batch), super().initial_state(batch)
+
+    def forward(self, x, state):
+        h, c = state
+        i, f, g, o = self.split(self.x(x) + self.h(h))
+        c = tg.sigmoid(f + self.peep[0] * c) * c + tg.sigmoid(i + self.peep[1] * c) * tg.tanh(g)
+        h = tg.sigmoid(o + self.peep[2] * c) * tg.tanh(c)
+        return h, (h, c)
+
+
+class Normalised(Cell):
+    def forward(self, x, h):
+        b = self.h(h)
+        b = b - b.mean(axis=-1, keepdims=True)
+        b = b / tg.sqrt((b * b).mean(axis=-1, keepdims=True) + 1e-5)
+        (r, z, n), (rx, zx, nx) = self.split(b), self.split(self.x(x))
+        r, z = tg.sigmoid(r + rx), tg.sigmoid(z + zx)
+        h = (1 - z) * tg.tanh(nx + r * n) + z * h
+        return h, h
+
+
+class Minimal(Cell):
+    """Gates on the input and the state as one vector, and a product behind another."""
+
+    def forward(self, x, h):
+        f = tg.sigmoid(tg.concatenate([x, h], axis=-1) @ tg.concatenate([self.x.weight.T, self.h.weight.T]))
+        g = tg.tanh(self.x(x) + (f * h) @ self.h.weight.T)
+        h = (1 - f) * h + f * g
+        return (h, f), h
+
+
+class Along(Cell):
+    """All that is done along rows."""
+
+    def forward(self, x, h):
+        a = self.x(x) + self.h(h)
+        p = tg.softmax(a, axis=-1) - 0.01 * tg.log_softmax(h, axis=1)
+        h = tg.tanh(
+            p
+            + 0.1 * a / tg.norm(a, axis=-1, keepdims=True)
+            + 0.1 * a.var(axis=-1, keepdims=True) * (x[:, :2] + h[:, :2]).std(axis=1, ddof=1, keepdims=True)
+            - 0.1 * tg.max(a, axis=-1, keepdims=True)
+        )
+        return h.var(axis=1), h
+
+
+class Residual(Cell):
+    def forward(self, x, h):
+        h = h + tg.relu(self.x(x) + self.h(h)) * 0.1
+        return tg.where(h > 0.2, h * h, -h), h
+
+
+CELLS = {"peephole": (Peephole, 4), "normalised": (Normalised, 3), "minimal": (Minimal, 1), "residual": (Residual, 1), "along": (Along, 1)}
+
+
+def network(kind, inputs, size, dtype):
+    if kind in CELLS:
+        return nn.Recurrent(CELLS[kind][0](inputs, size, CELLS[kind][1], dtype))
+    return getattr(nn, kind)(inputs, size, rng=0, dtype=dtype)
+
+
+def trained(kind, T, B, inputs, size, dtype=np.float32, **options):
+    """Outputs, last states and gradients of a network."""
+    rng = np.random.default_rng(3)
+    module = network(kind, inputs, size, dtype)
+    x = tg.tensor(rng.standard_normal((T, B, inputs)).astype(dtype), requires_grad=True)
+    y, state = module(x, **options)
+    leaves = [*test_unroll.leaves(y), *test_unroll.leaves(state)]
+    sum((leaf * leaf).sum() for leaf in leaves).backward()
+    return [leaf._data for leaf in leaves] + [t.grad._data for t in [x, *module.parameters()] if t.grad is not None]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", *CELLS])
+def test_cells_give_what_numpy_gives_but_for_rounding(kind, dtype, monkeypatch):
+    for T, B, inputs, size, options in ((5, 1, 3, 70, {}), (4, 3, 5, 19, {"lengths": [4, 1, 3]})):
+        run = lambda T=T, B=B, inputs=inputs, size=size, options=options: trained(kind, T, B, inputs, size, dtype, **options)
+        found = run()
+        assert reasons() == ["", ""]
+        agree(found, in_numpy(monkeypatch, run))
+
+
+@pytest.mark.parametrize("batch, size", [(1, 1), (2, 15), (6, 16), (7, 17), (13, 64), (12, 65), (25, 130)])
+def test_rows_and_columns_that_fill_no_register(batch, size, monkeypatch):
+    run = lambda: trained("RNN", 3, batch, 4, size)
+    found = run()
+    assert reasons() == ["", ""]
+    agree(found, in_numpy(monkeypatch, run))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_reversed_with_dropout_and_two_layers(reverse, monkeypatch):
+    def run():
+        module = nn.LSTM(4, 6, num_layers=2, dropout=0.5, bidirectional=reverse, rng=0)
+        x = free(5, 3, 4)
+        y, _ = module(x)
+        (y * y).sum().backward()
+        return [y._data, x.grad._data, *(p.grad._data for p in module.parameters())]
+
+    def free(*shape):
+        return tg.tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32), requires_grad=True)
+
+    agree(run(), in_numpy(monkeypatch, run))
+
+
+def carried(step, x, *states):
+    outputs, ends = tg.unroll(step, tg.tensor(x), tuple(map(tg.tensor, states)) if len(states) > 1 else tg.tensor(states[0]))
+    return [t._data for t in [*test_unroll.leaves(outputs), *test_unroll.leaves(ends)]]
+
+
+EXACT = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
+
+
+@pytest.mark.parametrize("dtype, far", [(np.float32, 87), (np.float64, 700)])
+@pytest.mark.parametrize("name", EXACT)
+def test_elementary_functions_are_right_to_three_units_in_the_last_place(name, dtype, far):
+    rng = np.random.default_rng(0)
+    parts = [rng.uniform(-far, far, 4000), rng.uniform(-12, 12, 20000), rng.uniform(-1, 1, 20000), rng.uniform(-1e-3, 1e-3, 4000), 10.0 ** rng.uniform(-30, 0, 2000)]
+    x = np.concatenate(parts).astype(dtype).reshape(4, 50, -1)
+    with np.errstate(all="ignore"):
+        (y, _) = carried(lambda x, h: (getattr(tg, name)(x + h), h * 1), x, np.zeros(x.shape[1:], dtype))
+    assert reasons() == [""]
+    expected = EXACT[name](x.astype(np.longdouble))
+    assert np.max(np.abs(y - expected) / np.spacing(np.abs(expected).astype(dtype))) < 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_not_finite_comes_out_as_from_numpy(dtype, monkeypatch):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e4, 1e-42] * 3, dtype).reshape(4, 2, 3)
+
+    def step(x, h):
+        a = x + h
+        return [
+            tg.exp(a),
+            tg.tanh(a),
+            tg.sigmoid(a),
+            tg.relu(a),
+            tg.sqrt(a),
+            1 / a,
+            tg.maximum(a, 0),
+            tg.minimum(a, 1),
+            tg.where(a > 0, a, -1),
+            tg.sign(a),
+            tg.absolute(a),
+            a**2,
+        ], h * 1
+
+    def run():
+        with np.errstate(all="ignore"):
+            return carried(step, x, np.zeros((2, 3), dtype))
+
+    found = run()
+    assert reasons() == [""]
+    for a, b in zip(found, in_numpy(monkeypatch, run), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, s: (None, (s[1], s[0])),
+        lambda x, s: (None, (s[0] + s[1], s[0])),
+        lambda x, s: (x, (tg.concatenate([s[1][:, 2:], s[0][:, :2]], axis=1), s[1] * 0.5 + x)),
+        lambda x, s: (s[0] * s[1], (s[1] * 2, s[0][:, ::-1] + x)),
+        lambda x, s: (s[0][:, 1:] * s[1][:, :-1], (s[1] - x, tg.tanh(s[0] * s[1]))),
+        lambda x, s: (s[0].sum(axis=1), (s[1] / (1 + tg.max(s[0], axis=1, keepdims=True) ** 2), s[0] - tg.mean(s[1], axis=-1, keepdims=True))),
+    ],
+)
+def test_states_that_change_places_are_read_before_they_are_written(step, monkeypatch):
+    def run():
+        x, a, b = (tg.tensor(np.random.default_rng(k).standard_normal((6, 2, 5)[1 if k else 0 :]), requires_grad=True) for k in range(3))
+        y, (c, d) = tg.unroll(step, x, (a, b))
+        sum((leaf * (1 + k)).sum() for k, leaf in enumerate([*test_unroll.leaves(y), c, d])).backward()
+        return [t._data for t in [*test_unroll.leaves(y), c, d]] + [t.grad._data for t in (x, a, b) if t.grad is not None]
+
+    agree(run(), in_numpy(monkeypatch, run))
+    assert not any("other values" in reason for reason in reasons())
+
+
+def test_random_programs_and_every_operation(monkeypatch):
+    """The property of the replayed step, with machine code: most loops have some, and none gives other values than NumPy's."""
+    seen = []
+    run = compiled.Compiled.run
+    monkeypatch.setattr(compiled.Compiled, "run", lambda self, *given: (seen.append((done := run(self, *given), self.reason)), done)[1])
+    for name in test_unroll.OPS:
+        test_unroll.test_every_operation_hoisted_in_the_loop_and_on_weights_and_after_the_weights_have_changed(name)
+    every = len(seen)
+    test_unroll.test_a_replayed_step_is_the_eager_one()
+    assert not [reason for _, reason in seen if "other values" in reason or "Error" in reason]
+    assert sum(done for done, _ in seen[:every]) > every / 4 and sum(done for done, _ in seen[every:]) > 100
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    st.integers(1, 200), st.integers(1, 140), st.sampled_from([1, 2, 7, 255, 256, 257, 600]), st.sampled_from([np.float32, np.float64]), st.tuples(*[st.sampled_from("CFS")] * 2)
+)
+def test_products_of_all_steps(m, n, k, dtype, layouts):
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-8, 9, shape).astype(dtype) for shape in ((m, k), (k, n)))
+    x, y = ({"C": c, "F": np.asfortranarray(c), "S": np.repeat(np.repeat(c, 2, 0), 3, 1)[::2, ::3]}[order] for c, order in zip((a, b), layouts, strict=True))
+    found = gemm.product(x, y)
+    # Sums of small integers are exact in any order.
+    assert found.flags.c_contiguous and found.dtype == dtype and np.array_equal(found, a.astype(np.int64) @ b.astype(np.int64))
+
+
+def test_bits_do_not_depend_on_threads_or_blocks_and_repeat(monkeypatch):
+    monkeypatch.setattr(binding, "SHARED", 0)
+    monkeypatch.setattr(binding, "SHARD", 1)
+    monkeypatch.setattr(gemm, "SHARED", 0)
+    monkeypatch.setattr(machine, "LARGE", 1 << 12)
+    results = []
+    for threads in "1", "3", "3", "2":
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        machine._WORKERS.clear()
+        results.append(trained("LSTM", 6, 100, 40, 33))
+    machine._WORKERS.clear()
+    assert reasons() == ["", ""]
+    for loop in (next(reversed(replaying.PLANS.values())).loop, next(reversed(replaying.PLANS.values())).backward.loop):
+        loop.compiled.function.block = 7
+    results.append(trained("LSTM", 6, 100, 40, 33))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_sizes_and_a_setting_decide(monkeypatch):
+    step = lambda x, h: (None, tg.tanh(x + h))
+    explained = lambda n: str(tg.unroll.explain(step, tg.zeros(n, 4, 40), tg.zeros(4, 40)))
+    assert "replayed 5 times, compiled" in explained(5)
+    monkeypatch.setenv(compiled.SETTING, "")
+    assert "replayed 5 times in NumPy: too little work" in explained(5)
+    assert "replayed 5000 times, compiled" in explained(5000)
+    monkeypatch.setenv(compiled.SETTING, "never")
+    assert f"replayed 5000 times in NumPy: {compiled.SETTING} is never" in explained(5000)
+
+
+def test_without_llvm_numpy_runs(monkeypatch):
+    expected = in_numpy(monkeypatch, lambda: trained("GRU", 4, 3, 2, 5))
+    replaying.PLANS.clear()
+    monkeypatch.setattr(binding, "machine", lambda: None)
+    monkeypatch.setattr(gemm, "machine", lambda: None)
+    gemm._function.cache_clear()
+    found = trained("GRU", 4, 3, 2, 5)
+    gemm._function.cache_clear()
+    assert reasons() == ["llvmlite is not installed"] * 2
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_each_loop_by_itself_where_an_operation_has_no_machine_code(monkeypatch):
+    def run():
+        h = tg.tensor(np.linspace(-1, 1, 6).reshape(2, 3), requires_grad=True)
+        y, _ = tg.unroll(lambda x, h: (h, tg.cumsum(h, axis=1) * 0.3), 4, h)
+        (y * y).sum().backward()
+        return [y._data, h.grad._data]
+
+    found = run()
+    assert "cumsum" in reasons()[0]
+    assert all(np.array_equal(a, b) for a, b in zip(found, in_numpy(monkeypatch, run), strict=True))
+
+
+@pytest.mark.parametrize("fault", ["values", "language"])
+def test_a_fault_in_the_machine_code_is_found_before_anyone_sees_it(fault, monkeypatch):
+    expected = in_numpy(monkeypatch, lambda: trained("LSTM", 5, 3, 2, 4))
+    replaying.PLANS.clear()
+    monkeypatch.setitem(emitting._ARITHMETIC, "subtract", "fadd" if fault == "values" else "no such instruction")
+    found = trained("LSTM", 5, 3, 2, 4)
+    assert reasons()[0] == "" and ("other values" if fault == "values" else "Error") in reasons()[1]
+    agree(found, expected)
+
+
+@pytest.mark.parametrize("harm", ["nothing", "a file cut short", "other bytes", "a file for a folder"])
+def test_what_was_compiled_is_found_again_by_the_next_process_and_a_bad_cache_is_none(harm, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    trained("RNN", 4, 2, 2, 3)
+    kept = sorted((tmp_path / "tinygrad_rnn").iterdir())
+    assert len(kept) >= 2
+    if harm == "a file for a folder":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(kept[0]))
+    for path in kept if harm in ("a file cut short", "other bytes") else []:
+        path.write_bytes(path.read_bytes()[:100] if harm == "a file cut short" else os.urandom(3000))
+    count = []
+    translate = machine.Machine._compiled
+    monkeypatch.setattr(machine.Machine, "_compiled", lambda self, source: (count.append(1), translate(self, source))[1])
+    replaying.PLANS.clear()
+    found = trained("RNN", 4, 2, 2, 3)
+    assert reasons() == ["", ""] and len(count) == (0 if harm == "nothing" else 2)
+    agree(found, in_numpy(monkeypatch, lambda: trained("RNN", 4, 2, 2, 3)))
+
+
+def test_the_cache_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "KEPT", 3)
+    for size in range(3, 6):
+        trained("RNN", 3, 2, 2, size)
+    assert len(list((tmp_path / "tinygrad_rnn").iterdir())) == 3
+
+
+def test_nothing_is_imported_before_it_is_used():
+    code = "import sys, tinygrad_rnn; assert not {'llvmlite', 'concurrent.futures'} & set(sys.modules), sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(binding, "SHARED", 0)
+    monkeypatch.setattr(binding, "SHARD", 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    expected = trained("RNN", 4, 4, 2, 3)
+    child = os.fork()
+    if not child:
+        good = all(np.array_equal(a, b) for a, b in zip(trained("RNN", 4, 4, 2, 3), expected, strict=True))
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -1,0 +1,243 @@
+"""The steps of every lane, sketched and laid out, and which of them are drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.tape import Record
+from .layout import Placed, StepLayout, text_width
+from .naming import size
+from .reading import Lane, Reading
+from .sketch import Box, Line, Sketch, Sketcher
+
+BOX, TALL, INPUT = 24.0, 36.0, 22.0
+
+
+@dataclass(slots=True)
+class Step:
+    """The sketch of one step with its layout; ``rail`` tells which state a line brings, by its number."""
+
+    sketch: Sketch
+    rail: dict[int, int]
+    placed: Placed
+
+
+@dataclass(slots=True, eq=False)
+class LaneView:
+    """A lane as it is drawn."""
+
+    lane: Lane
+    names: dict[int, str]
+    """The names of its states."""
+    steps: dict[int, Step] = field(default_factory=dict)
+    width: float = 0.0
+    height: float = 0.0
+    rails: dict[int, float] = field(default_factory=dict)
+    top: float = 0.0
+    offset: float = 0.0
+
+    @property
+    def id(self) -> str:
+        names, call = self.lane.key
+        return str(names[-1]) + (f".{call + 1}" if call else "")
+
+    def x(self, x: float, width: float) -> float:
+        """From a place in the layout to one in a column: a backward lane is mirrored."""
+        return width - self.offset - x if self.lane.backwards else self.offset + x
+
+
+class LaneReader:
+    """Makes the view of a lane: one sketch for all steps that are the same, one layout for all that look the same."""
+
+    def __init__(self, reading: Reading, lane: Lane, depth: str, norms: bool, symbol: dict[Record, str], rolled: bool) -> None:
+        self.reading, self.lane, self.depth, self.norms, self.symbol = reading, lane, depth, norms, symbol
+        self.keep = set(lane.states).union(*lane.exports.values())
+        self.sketches: dict[Any, Sketch] = {}
+        self.layouts: dict[Any, Placed] = {}
+        columns = sorted(lane.groups)
+        middle = columns[len(columns) // 2]
+        self.reference = self._sketch(middle)
+        self.slots = self._slots(middle)
+        self.view = LaneView(lane, self._names(middle))
+        self.digits = "(t)" if rolled else "0" * len(str(len(reading.times)))
+        self.rolled = rolled
+
+    def _sketch(self, column: int) -> Sketch:
+        key = self.lane.signatures[column]
+        found = self.sketches.get(key)
+        if found is None:
+            keep = [k for k in self.keep if k < len(self.lane.groups[column])]
+            found = Sketcher(self.reading, self.lane.groups[column], keep, column, self.lane, raw=self.depth == "tape").run()
+            if self.depth == "cell":
+                found = _one_box(found, self.lane)
+            self.sketches[key] = found
+        return found
+
+    def _slots(self, column: int) -> dict[tuple[int, int], int]:
+        """Which operand, of which record, is which state."""
+        return {
+            (line.reader, line.position): line.source[3]
+            for line in self.reference.lines
+            if line.source[0] == "step" and line.source[1] == self.lane.number and abs(line.source[2]) == 1 and line.source[3] in self.lane.states
+        }
+
+    def _names(self, column: int) -> dict[int, str]:
+        """States are called as the step called them, or as their first value without its 0; else h, or c and h, the one that is computed last being h."""
+        states, records = self.lane.states, self.lane.groups[column]
+        found = {state: records[state].name or self._first(state) for state in states if state < len(records)}
+        usual = ["h"] if len(states) == 1 else ["c", "h"] if len(states) == 2 else []
+        if any(found.values()) or not usual:
+            usual = list("suvwpq"[: len(states)]) if len(states) < 7 else [f"s{k + 1}." for k in range(len(states))]
+        names: dict[int, str] = {}
+        for k, state in enumerate(states):
+            name = found.get(state) or usual[k]
+            names[state] = name if name not in names.values() else f"{name}{k + 1}"
+        return names
+
+    def _first(self, state: int) -> str | None:
+        """What the first value of a state is called."""
+        column = max(self.lane.groups) if self.lane.backwards else min(self.lane.groups)
+        for (reader, position), which in self.slots.items():
+            if which == state and reader < len(self.lane.groups[column]):
+                operands = self.lane.groups[column][reader].operands
+                name = getattr(operands[position], "name", None) if position < len(operands) else None
+                if name:
+                    return re.sub(r"(?<=.)_?0$", "", name)
+        return None
+
+    def rails(self, sketch: Sketch, column: int) -> dict[int, int]:
+        """The state that each line brings, where it brings one."""
+        found = {}
+        for number, line in enumerate(sketch.lines):
+            state = self.slots.get((line.reader, line.position))
+            if state is not None and line.source[0] not in ("box", "weight"):
+                found[number] = state
+        return found
+
+    def step(self, column: int) -> Step:
+        sketch = self._sketch(column)
+        rail = self.rails(sketch, column)
+        key = (
+            tuple([(b.kind, b.op, b.label, b.name, len(b.weights), tuple([f.label for f in b.fields])) for b in sketch.boxes]),
+            tuple([(line.head, line.source if line.source[0] == "box" else rail.get(k, line.source[0] == "constant")) for k, line in enumerate(sketch.lines)]),
+        )
+        placed = self.layouts.get(key)
+        if placed is None:
+            placed = self.layouts[key] = self._layout(sketch, rail, self.lane.groups[column])
+        return Step(sketch, rail, placed)
+
+    def _layout(self, sketch: Sketch, rail: dict[int, int], records: list[Record]) -> Placed:
+        rails = []
+        for state in self.lane.states:
+            maker = sketch.where.get(state)
+            readers = sorted({sketch.lines[k].head for k, s in rail.items() if s == state})
+            rails.append((state, None if maker is None else maker[0], readers))
+        sizes = [self.size(box, records) for box in sketch.boxes]
+        inputs = {k: (text_width(self.input_label(line, records), 10) + 22, INPUT) for k, line in enumerate(sketch.lines) if line.source[0] == "constant" and k not in rail}
+        if self.depth == "cell":
+            return _cell(sizes[0], inputs, self.lane.states)
+        return StepLayout(sketch, sizes, rails, inputs).placed
+
+    def input_label(self, line: Line, records: list[Record], time: str | None = None) -> str:
+        return f"{input_name(line, records)}{self.digits if time is None else time} {size(line.source[1].shape)}"
+
+    def label(self, box: Box, records: list[Record], time: str) -> str:
+        """The first line of a box."""
+        words = [box.label]
+        words += [self.symbol[weight].rpartition(".")[2] for weight, _, _ in box.weights]
+        words += [constant.name or "" for constant in box.frozen]
+        if self.depth == "cell":
+            return box.label
+        state = self.view.names.get(box.which)
+        if state is not None:
+            words.append(state + time)
+        elif box.name:
+            words.append(box.name)
+        return " ".join(words)
+
+    def size(self, box: Box, records: list[Record]) -> tuple[float, float]:
+        if box.fields:
+            return max(38.0, max(text_width(field_label(f)) for f in box.fields) + 12) * len(box.fields), BOX
+        tall = self.norms and box.which in self.view.names and self.depth != "cell"
+        width = box_width(self.label(box, records, self.digits))
+        if self.depth == "cell":
+            return max(width, 74.0), 58.0
+        return max(width, 46.0 if tall else BOX), TALL if tall else BOX
+
+    def read(self, columns: list[int]) -> LaneView:
+        """Lay out the given columns; the rails of all of them at the same height."""
+        view = self.view
+        for column in columns:
+            if column in self.lane.groups:
+                view.steps[column] = self.step(column)
+        layouts = list(self.layouts.values())
+        for state in sorted(self.lane.states, key=lambda s: min(p.rails[s] for p in layouts)):
+            level = max(p.rails[state] for p in layouts)
+            for placed in layouts:
+                self._lower(placed, placed.rails[state], level - placed.rails[state])
+            view.rails[state] = level
+        view.width, view.height = max(p.width for p in layouts), max(p.height for p in layouts) + (14 if self.rolled else 0)
+        return view
+
+    @staticmethod
+    def _lower(placed: Placed, below: float, by: float) -> None:
+        if by <= 0:
+            return
+        placed.boxes = [(x, y + by if y >= below - 1 else y) for x, y in placed.boxes]
+        placed.inputs = {k: (x, y + by) for k, (x, y) in placed.inputs.items()}
+        placed.rails = {state: y + by if y >= below - 1 else y for state, y in placed.rails.items()}
+        placed.height += by
+
+
+def _cell(box: tuple[float, float], inputs: dict[int, tuple[float, float]], states: list[int]) -> Placed:
+    """One box with all rails through it."""
+    width, height = max(box[0], sum(w + 8 for w, _ in inputs.values())), max(box[1], 24.0 * len(states))
+    placed = Placed([(18 + width / 2, 0.0)], [(box[0], height)], width=width + 36, height=height / 2 + (56 if inputs else 8))
+    for k, state in enumerate(states):
+        placed.rails[state] = (k + 0.5) * height / len(states) - height / 2
+    left = 18 + width / 2 - sum(w for w, _ in inputs.values()) / 2
+    for number, (w, _) in inputs.items():
+        placed.inputs[number], placed.given[number] = (left + w / 2, height / 2 + 42), w
+        left += w + 8
+    return placed
+
+
+def input_name(line: Line, records: Sequence[Record]) -> str:
+    """What a constant is called: as the user called it, as the operation calls it, or by its kind."""
+    constant = line.source[1]
+    if constant.name:
+        return str(constant.name)
+    operand = records[line.reader].op.operand_name(line.position).partition("[")[0]
+    if constant.dtype.kind == "b":
+        return "mask"
+    return operand if len(operand) > 3 and operand != "arrays" else "ids" if constant.dtype.kind in "iu" else "x"
+
+
+def box_width(label: str) -> float:
+    """How wide a box is: a single sign stands in a circle."""
+    return BOX if len(label) < 2 else max(text_width(label) + 16, BOX)
+
+
+def field_label(field: Any) -> str:
+    return " ".join([field.label, *field.operations])
+
+
+def _one_box(sketch: Sketch, lane: Lane) -> Sketch:
+    """The sketch with all of its boxes as one."""
+    members = sorted({m for box in sketch.boxes for m in box.members})
+    last = max((box.which for box in sketch.boxes), default=0)
+    one = Box("cell", "cell", lane.key[0][-1], last, members)
+    for box in sketch.boxes:
+        one.weights += box.weights
+        one.frozen += box.frozen
+    lines, seen = [], set()
+    for line in sketch.lines:
+        given = line.source[1] if line.source[0] == "constant" else None
+        key = line.source if given is None else (given.name, given.shape, given.dtype.str)
+        if line.source[0] != "box" and key not in seen:
+            seen.add(key)
+            lines.append(Line(line.source, 0, line.reader, line.position, line.shape, line.tracked))
+    return Sketch([one], lines, dict.fromkeys(members, (0, None)))

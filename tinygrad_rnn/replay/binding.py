@@ -1,0 +1,147 @@
+"""The compiled function of a loop, and the arrays that it is called with."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .emitting import Emitted, emitted, supported
+from .kernels import Product, lanes
+from .lowering import Lowering
+from .machine import Machine, aligned, machine, scratch, share
+from .program import Constant, Outer, Value
+from .schedule import Schedule, Source, Unsupported
+
+if TYPE_CHECKING:
+    from .plan import Loop
+
+SHARED = 1 << 25
+"""Work in one call from which on threads share it, in shards of at least ``SHARD`` rows."""
+
+SHARD = 8
+
+BLOCK = 1 << 19
+"""Bytes of scratch memory that stay in the cache: more rows than these take go through all steps block by block."""
+
+
+def compiled(loop: Loop, first: Sequence[str], last: Sequence[str]) -> Function | str:
+    """The function of a loop, or why there is none."""
+    host = machine()
+    if host is None:
+        return "llvmlite is not installed"
+    size = max((loop.program.dtype(i.result).itemsize for i in loop.instructions if loop.program.dtype(i.result).kind == "f"), default=4)
+    try:
+        schedule = Lowering(loop, _copies(first), _copies(last), lambda name: supported(host, size, name)).lowered()
+        return Function(host, schedule, emitted(schedule, host), loop)
+    except Unsupported as error:
+        return str(error)
+
+
+_COPY = re.compile(r"copyto\(v(\d+), (?:v(\d+)|(0))\)")
+
+
+def _copies(lines: Sequence[str]) -> list[tuple[int, Any]]:
+    """What a loop copies before or after its instructions, as (target, source)."""
+    found: list[tuple[int, Any]] = []
+    for line in lines:
+        match = _COPY.fullmatch(line)
+        if match is None:
+            raise Unsupported(f"{line} runs at each step")
+        target, value, _ = match.groups()
+        if target != value:
+            found.append((int(target), Constant(0.0) if value is None else Value(int(value))))
+    return found
+
+
+class Function:
+    """Machine code of a loop. ``written`` are the values whose arrays it writes."""
+
+    def __init__(self, host: Machine, schedule: Schedule, made: Emitted, loop: Loop) -> None:
+        self.host, self.rows, self.scratch = host, schedule.rows, made.scratch
+        self.lanes = lanes(host, schedule.size)
+        self.block = max(BLOCK // max(made.scratch, 1), 48)
+        self.written = {source.index for source in schedule.written}
+        panels = {m.right: m.shape for products in schedule.products.values() for m in products}
+        self.bindings = [Binding(source, loop, source in schedule.written, panels.get(source), schedule.constants) for source in made.sources]
+        address, self._owner = host.function(made.source)
+        self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)(address)
+
+    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], work: float) -> bool:
+        """Run so many steps; False, and nothing done, where an array lies in memory in another way than is supported."""
+        table: list[int] = []
+        held: list[np.ndarray] = []
+        for binding in self.bindings:
+            array = binding.found(arrays, values)
+            if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
+                return False
+            if binding.panels is not None:
+                array = self.packed(array, binding.panels)
+            elif not binding.fits(array):
+                if binding.written:
+                    return False
+                array = binding.contiguous(array)
+            held.append(array)
+            table += binding.place(array, steps, reverse)
+        places = np.array(table, np.int64)
+        address = places.ctypes.data
+
+        def shard(first: int, last: int) -> None:
+            blocks = -(-(last - first) // self.block)
+            bounds = [first + (last - first) * k // blocks for k in range(blocks + 1)]
+            for row, end in itertools.pairwise(bounds):
+                self._call(address, steps, row, end - row, scratch(self.scratch * (end - row)))
+
+        share(shard, self.rows, SHARD if work >= SHARED else self.rows)
+        return True
+
+    def packed(self, matrix: np.ndarray, shape: Product) -> np.ndarray:
+        """A matrix in panels, as :func:`kernels.product` reads it."""
+        count, width, rest, padded = shape.layout(self.host, self.lanes)
+        flat = aligned(shape.inner * (count * width + padded) * self.lanes.size).view(matrix.dtype)
+        middle = count * width * shape.inner
+        flat[:middle].reshape(count, shape.inner, width)[...] = matrix[:, : count * width].reshape(shape.inner, count, width).transpose(1, 0, 2)
+        if rest:
+            last = flat[middle:].reshape(shape.inner, padded)
+            last[:, rest:] = 0
+            last[:, :rest] = matrix[:, count * width :]
+        return flat
+
+
+class Binding:
+    """How one array is handed over: the address of its first step, the bytes from step to step and those from row to row."""
+
+    def __init__(self, source: Source, loop: Loop, written: bool, panels: Product | None, constants: list[Any]) -> None:
+        self.kind, self.index, self.mode = source
+        self.stacked, self.written, self.panels = self.kind == "value" and self.index in loop.stacked, written, panels
+        known = self.kind == "value" and self.index < len(loop.program.arrays)
+        self.shape = loop.program.shape(self.index) if known else None
+        self.constant = constants[source.index] if source.kind == "constant" else None
+        self._row = {"matrix": -2, "column": -1}.get(self.mode)
+
+    def found(self, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray]) -> Any:
+        return arrays[self.index] if self.kind == "value" else values(Outer(self.index)) if self.kind == "outer" else self.constant
+
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether the elements of a row are next to each other."""
+        whole = self.mode not in ("matrix", "row") or array.ndim == self.stacked or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
+        return whole and array.flags.aligned
+
+    def contiguous(self, array: np.ndarray) -> np.ndarray:
+        if self.stacked and array.strides[0] == 0:
+            # Cotangents that nobody gave are one zero for all steps.
+            return np.broadcast_to(np.ascontiguousarray(array[0]), array.shape)
+        return np.ascontiguousarray(array)
+
+    def place(self, array: np.ndarray, steps: int, reverse: bool) -> tuple[int, int, int]:
+        start = array.__array_interface__["data"][0]
+        if self.panels is not None:
+            return start, 0, 0
+        strides = array.strides
+        step = strides[0] if self.stacked else 0
+        row = 0 if self._row is None else strides[self._row]
+        return (start + (steps - 1) * step, -step, row) if reverse else (start, step, row)

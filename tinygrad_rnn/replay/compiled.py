@@ -1,0 +1,149 @@
+"""Machine code for a replayed unroll, where LLVM is installed (the extra ``fast``): when it is used, and how it is checked.
+
+The same instructions that the generated Python runs one ufunc at a time become one function for all steps: what is pointwise
+is fused, products run on panels of the weights, and shards of the batch run in threads, with the interpreter lock released.
+Which of the two ways runs is a matter of sizes alone, never of timing, so that bits repeat. What is not supported runs in NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .program import Outer
+
+if TYPE_CHECKING:
+    from .binding import Function
+    from .plan import Loop
+
+# What compiles, and LLVM with it, is imported where it is used: most unrolls are too small for it.
+
+SETTING = "TINYGRAD_RNN_COMPILE"
+"""The environment variable that says ``never`` or ``always``, in place of by size."""
+
+LOOP = 1 << 18
+"""Work in one call from which on a loop is compiled: multiplications of products and 16 times the elements of the rest.
+
+That is a third of a millisecond in NumPy. Compiling takes 100 ms, the first time on a machine, and loading 4.
+"""
+
+PRODUCT = 1 << 21
+"""Multiplications from which on a product of all steps is not left to NumPy."""
+
+Values = Callable[[Outer], np.ndarray]
+Otherwise = Callable[[int, dict[int, np.ndarray]], None]
+
+
+def available() -> bool:
+    """Whether loops can be compiled: then the code lays out memory for itself."""
+    return os.environ.get(SETTING, "") != "never" and importlib.util.find_spec("llvmlite") is not None
+
+
+def wanted(work: float, least: int) -> str:
+    """Why work is not done by machine code; empty if it is."""
+    setting = os.environ.get(SETTING, "")
+    if work < least and setting != "always":
+        return "too little work to compile"
+    return f"{SETTING} is never" if setting == "never" else ""
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a @ b`` of two matrices."""
+    if not wanted(a.shape[0] * a.shape[1] * b.shape[1], PRODUCT):
+        from .gemm import product
+
+        found = product(a, b)
+        if found is not None:
+            return found
+    return np.asarray(a.dot(b))
+
+
+class Compiled:
+    """The machine code of a loop, made when it is first worth it; ``first`` and ``last`` are lines around its instructions."""
+
+    def __init__(self, loop: Loop, first: Sequence[str], last: Sequence[str]) -> None:
+        self.loop, self.first, self.last = loop, first, last
+        self.work = sum(_work(loop, k) for k in range(len(loop.instructions)))
+        self.function: Function | None = None
+        self.reason = ""
+        """Why there is no machine code; empty where nobody asked for it yet, or where there is some."""
+        self._lock = threading.Lock()
+        self._checked = False
+
+    def why_not(self, steps: int) -> str:
+        """Why so many steps do not run as machine code; empty if they do."""
+        reason = wanted(steps * self.work, LOOP)
+        if reason:
+            return reason
+        with self._lock:
+            if self.function is None and not self.reason:
+                self._make()
+        return self.reason
+
+    def _make(self) -> None:
+        try:
+            from .binding import compiled
+
+            found = compiled(self.loop, self.first, self.last)
+        except Exception as error:  # what was not foreseen still runs, in NumPy
+            found = f"{type(error).__name__}: {error}"
+        if isinstance(found, str):
+            self.reason = found
+        else:
+            self.function = found
+
+    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Values, otherwise: Otherwise) -> bool:
+        """Run all steps, if it is worth it and possible; ``otherwise`` runs the first steps in NumPy, to compare with."""
+        if self.why_not(steps):
+            return False
+        if not self._checked:
+            self._check(min(steps, 3), reverse, arrays, values, otherwise)
+        function = self.function
+        return function is not None and function.run(steps, reverse, arrays, values, steps * self.work)
+
+    def _check(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Values, otherwise: Otherwise) -> None:
+        """Compare a few steps with those of NumPy, once: machine code that differs is not used."""
+        function = self.function
+        if function is None:
+            return
+        part = slice(-steps, None) if reverse else slice(steps)
+        few = {k: a[part] if k in self.loop.stacked else a for k, a in arrays.items()}
+        carried = {k: few[k].copy() for k in function.written - self.loop.stacked}
+        try:
+            done = function.run(steps, reverse, few, values, 0)
+        except Exception as error:
+            self.function, self.reason = None, f"{type(error).__name__}: {error}"
+            return
+        if not done:
+            self.function, self.reason = None, "an array lies in memory in another way"
+            return
+        found = {k: few[k].copy() for k in function.written}
+        for k, a in carried.items():
+            few[k][...] = a
+        otherwise(steps, few)
+        if not all(_close(found[k], few[k]) for k in function.written):
+            self.function, self.reason = None, "it gave other values than NumPy"
+        for k, a in carried.items():
+            few[k][...] = a
+        self._checked = True
+
+
+def _work(loop: Loop, k: int) -> int:
+    op, arguments, result = loop.instructions[k]
+    size = math.prod(loop.program.shape(result))
+    return size * int(loop.program.at(arguments[0]).shape[-1]) if op.name == "matmul" else 16 * size
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal but for rounding."""
+    if a.dtype.kind != "f" or not a.size:
+        return bool(np.array_equal(a, b))
+    with np.errstate(all="ignore"):
+        scale = float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))
+        return bool(np.allclose(a, b, rtol=0, atol=float(np.finfo(a.dtype).eps) * 1e4 * (scale + 1e-30), equal_nan=True))
