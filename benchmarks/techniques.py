@@ -17,7 +17,7 @@ import numpy as np
 from cells import Cell, data, layer
 from timing import Contender, Table, blas_threads, in_numpy, measured, text
 from tinygrad_rnn import nn
-from tinygrad_rnn.replay import plan, replaying, workspace
+from tinygrad_rnn.replay import plan, replaying, unrolling, workspace
 from tinygrad_rnn.replay.backward import Backward
 from tinygrad_rnn.replay.batching import Batched, is_view
 from tinygrad_rnn.replay.plan import HOISTED, LOOP, Loop
@@ -64,33 +64,23 @@ TECHNIQUES: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "panels\nof gates": (replaying, "gates", lambda program, constant, results: {}),
     "early\nfactors": (Backward, "_early", lambda self, instruction: False),
     "copies of\nconstants": (Loop, "_same_always", lambda self, argument: False),
+    "known\nsteps": (unrolling, "Pure", type("Impure", (), {})),
     "kept\nworkspaces": (workspace.POOL, "take", lambda kind: None),
 }
 """What is replaced, and by what.
 
 ``hoisting`` runs what depends on inputs alone before the loop, ``deferring`` the gradients of weights and inputs after it, ``early
-factors`` what the backward pass knows without cotangents before its loop. ``copies of constants`` are contiguous matrices and biases repeated for each row.
+factors`` what the backward pass knows without cotangents before its loop. ``copies of constants`` are contiguous matrices and biases repeated for each row;
+``known steps`` are those of the built-in cells, which are not recorded again at each call.
 """
 
 
-class _Variant:
-    """One way to plan and run, with the plans that it made."""
-
-    def __init__(self, name: str, threads: int) -> None:
-        self.name, self.threads = name, threads
-        self.plans: dict[Any, Any] = {}
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        switch = mock.patch.object(*TECHNIQUES[self.name]) if self.name in TECHNIQUES else contextlib.nullcontext()
-        others = dict(replaying.PLANS)
-        replaying.PLANS.clear()
-        replaying.PLANS.update(self.plans)
-        with switch, in_numpy(self.threads):
-            yield
-        self.plans = dict(replaying.PLANS)
-        replaying.PLANS.clear()
-        replaying.PLANS.update(others)
+@contextlib.contextmanager
+def without(name: str, threads: int) -> Iterator[None]:
+    """With one technique switched off, or none."""
+    switch = mock.patch.object(*TECHNIQUES[name]) if name in TECHNIQUES else contextlib.nullcontext()
+    with in_numpy(threads, f"without {name}"), switch:
+        yield
 
 
 NETWORKS: dict[str, Callable[[int, int], Any]] = {
@@ -113,12 +103,12 @@ def main() -> None:
         for kind, make in NETWORKS.items():
             runs: dict[str, Contender] = {}
             for name in ["all", *TECHNIQUES]:
-                variant = _Variant(name, threads[0])
-                with variant():
-                    runs[name] = Contender(layer(make(size[2], size[3]), x, w), variant)
+                around = functools.partial(without, name, threads[0])
+                with around():
+                    runs[name] = Contender(layer(make(size[2], size[3]), x, w), around)
             runs["eager"] = Contender(layer(make(size[2], size[3]), x, w, "eager"), runs["all"].around)
             if len(threads) > 1:
-                runs["threads"] = Contender(layer(make(size[2], size[3]), x, w), _Variant("all", threads[1]), True)
+                runs["threads"] = Contender(layer(make(size[2], size[3]), x, w), functools.partial(without, "all", threads[1]), True)
             found = measured(runs)
             first = found.pop("all")
             table.row(text(size), kind, first, "", *(t / first for t in found.values()))

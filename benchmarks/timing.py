@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.replay.replaying import PLANS
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 BUDGET, FEWEST, MOST = 1.5, 3, 15
@@ -66,26 +68,29 @@ def torch_threads() -> list[int]:
     return [1, 2] if CORES > 1 else [1]
 
 
-_SETTING = "TINYGRAD_RNN_COMPILE"
-
-
 def can_compile() -> bool:
-    """Whether the loop of an unroll can run as machine code: the extra ``fast``."""
+    """Whether loops can run as machine code: the extra ``fast``."""
     return all(importlib.util.find_spec(name) is not None for name in ("tinygrad_rnn.replay.compiled", "llvmlite"))
 
 
+_plans: dict[str, dict[Any, Any]] = {}
+
+
 @contextlib.contextmanager
-def in_numpy(threads: int, *, compiled: bool = False) -> Iterator[None]:
-    """With so many threads in NumPy's products, and loops ``compiled`` or not: the one place that knows how to say so."""
-    before = os.environ.get(_SETTING)
-    os.environ[_SETTING] = "always" if compiled else "never"
-    with _openblas(threads):
-        try:
-            yield
-        finally:
-            os.environ.pop(_SETTING)
-            if before is not None:
-                os.environ[_SETTING] = before
+def in_numpy(threads: int, variant: str = "never") -> Iterator[None]:
+    """With so many threads, and loops in NumPy alone, or by size in machine code if the variant is ``compiled``.
+
+    Plans are made for one or the other, so each variant has its own.
+    """
+    setting = {"TINYGRAD_RNN_COMPILE": "" if variant == "compiled" else "never"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    others = dict(PLANS)
+    PLANS.clear()
+    PLANS.update(_plans.get(variant, {}))
+    with mock.patch.dict(os.environ, setting), _openblas(threads):
+        yield
+    _plans[variant] = dict(PLANS)
+    PLANS.clear()
+    PLANS.update(others)
 
 
 @contextlib.contextmanager
@@ -115,18 +120,18 @@ class Contender(NamedTuple):
 
 
 def ours(call: Callable[[], Any], name: str = "NumPy") -> dict[str, Contender]:
-    """A function of this package by its name and numbers of BLAS threads."""
+    """A function of this package, or of NumPy alone, by its name and numbers of threads."""
     return {_named(name, n): Contender(call, functools.partial(in_numpy, n), n != 1) for n in blas_threads()}
+
+
+def compiled(call: Callable[[], Any]) -> dict[str, Contender]:
+    """A function of this package with its loops compiled, where they can be."""
+    return {_named("compiled", n): Contender(call, functools.partial(in_numpy, n, "compiled"), n != 1) for n in torch_threads()} if can_compile() else {}
 
 
 def eager(call: Callable[[], Any]) -> dict[str, Contender]:
     """A function of this package that runs without a plan, with one thread in its products."""
     return {"eager": Contender(call, functools.partial(in_numpy, blas_threads()[0]))}
-
-
-def compiled(call: Callable[[], Any]) -> dict[str, Contender]:
-    """A function of this package with its loops compiled, where they can be."""
-    return {"compiled": Contender(call, functools.partial(in_numpy, 1, compiled=True), True)} if can_compile() else {}
 
 
 def theirs(call: Callable[[], Any], name: str = "torch") -> dict[str, Contender]:
@@ -182,7 +187,7 @@ def best(found: dict[str, float], name: str) -> float:
 
 def compared(found: dict[str, float], peers: Sequence[str]) -> dict[str, float]:
     """Our times, alone on NumPy and compiled, as ratios to those of peers, by the heads of their columns."""
-    pairs = [(name, peer) for peer in peers for name in ("NumPy", "compiled") if name != "compiled" or name in found]
+    pairs = [(name, peer) for peer in peers for name in ("NumPy", "compiled") if best(found, name) == best(found, name)]
     return {f"{name}\n/ {peer}": best(found, name) / best(found, peer) for name, peer in pairs}
 
 
