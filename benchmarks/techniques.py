@@ -23,7 +23,7 @@ from tinygrad_rnn.replay.batching import Batched, is_view
 from tinygrad_rnn.replay.plan import HOISTED, LOOP, Loop
 from tinygrad_rnn.replay.program import Instruction, Program
 
-SIZES = [(50, 1, 64, 64), (100, 32, 128, 128), (100, 64, 256, 512)]
+SIZES = [(50, 1, 64, 64), (50, 16, 64, 128), (100, 32, 128, 256)]
 
 
 def _nothing_hoisted(program: Program, moving: set[int], carried: set[int]) -> tuple[dict[int, str], dict[int, Batched | None]]:

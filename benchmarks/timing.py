@@ -20,7 +20,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.replay.replaying import PLANS
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-BUDGET, FEWEST, MOST = 1.5, 3, 15
+BUDGET, FEWEST, MOST = 1.0, 3, 15
 """Rounds go on for so many seconds, but there are so many of them at least and at most."""
 
 _SHORT, _LONG, _PAUSE = 0.02, 0.25, 0.04
