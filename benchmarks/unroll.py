@@ -147,14 +147,15 @@ def growth() -> None:
             if torch() is not None:
                 runs |= theirs(torch_layer(network, x, w))
             found = measured(runs)
-            table = table or Table(
-                f"How the time of an LSTM grows, from {text(BASE)} along one axis at a time, in milliseconds; the growth from row to row",
-                ["T, B, I, H", "axis", *heads(runs), "", "NumPy\n/ torch", "NumPy\ngrew", "torch\ngrew"],
-                labels=2,
-            )
             mine, torches = best(found, "NumPy"), best(found, "torch")
             grew = (mine / before[0], torches / before[1]) if before else (float("nan"), float("nan"))
-            table.row(text(size), f"{axis} = {value}", *found.values(), "", mine / torches, *grew)
+            ratios = compared(found, ["torch"]) | {"NumPy\ngrew": grew[0], "torch\ngrew": grew[1]}
+            table = table or Table(
+                f"How the time of an LSTM grows, from {text(BASE)} along one axis at a time, in milliseconds; the growth from row to row",
+                ["T, B, I, H", "axis", *heads(runs), "", *ratios],
+                labels=2,
+            )
+            table.row(text(size), f"{axis} = {value}", *found.values(), "", *ratios.values())
             before = mine, torches
 
 
