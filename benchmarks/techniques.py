@@ -1,7 +1,7 @@
 """What each technique of a replayed unroll buys, switched off one at a time: ``python benchmarks/unroll.py techniques``.
 
 A technique is switched off by replacing the function that decides on it, while plans are made and while they run; each variant
-has plans of its own. All of them run NumPy alone on one thread of the BLAS, but for the last two.
+has plans of its own. All of them run NumPy alone, on one thread of the BLAS but for the last.
 """
 
 from __future__ import annotations
