@@ -119,7 +119,9 @@ class Writer:
             looks.append(f'fillcolor="{c["state"]}"')
         if node.parameters:
             colour = next((self.colour[p] for p in node.parameters if p in self.colour), None)
-            looks.append((f'color="{colour}" penwidth=2 ' if colour else "") + f'class="{" ".join(node.parameters)}"')
+            looks.append((f'color="{colour}" penwidth=2 ' if colour and not node.mark else "") + f'class="{" ".join(node.parameters)}"')
+        if node.mark:
+            looks.append(f'color="{c["hot"]}" penwidth=4')
         return f'"{node.id}" [label={label} {" ".join(looks)} id="{node.id}" tooltip={_quoted(tooltip(node))}]'
 
     def edge(self, edge: Edge) -> str:

@@ -28,7 +28,7 @@ class Node:
     or rail (a state on its way through them: ``series`` has its gradient norms in order of time). ``step`` counts from 1,
     ``record`` is the place of its record in execution order among those of the tape, ``parameters`` the ids of those it reads.
     ``norm`` is the norm of the gradient that arrives here, ``value`` that of the value; None where they were not asked for.
-    ``x`` and ``y`` are its middle, y downwards, in points.
+    ``mark`` says why it stands out: it is framed in vermilion, thickly. ``x`` and ``y`` are its middle, y downwards, in points.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Node:
     value: float | None = None
     series: list[float | None] = field(default_factory=list)
     cut: bool = False
+    mark: str = ""
     x: float = 0.0
     y: float = 0.0
     width: float = 0.0

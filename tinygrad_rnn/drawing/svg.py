@@ -132,7 +132,7 @@ def tooltip(node: Node) -> str:
         told += f"\nvalue norm {node.value:.3g}"
     for port in node.ports:
         told += f"\n{port.label}: {size(port.shape)}" + ("" if port.norm is None else f", gradient norm {port.norm:.3g}")
-    for text in (node.scope, node.source):
+    for text in (node.mark, node.scope, node.source):
         if text:
             told += "\n" + text
     return told
@@ -217,7 +217,8 @@ class Writer:
         )  # fmt: skip
         body = [f'<g id="{node.id}" class="{classes}"{data}><title>{escape(tooltip(node))}</title>']
         radius = h / 2 if node.kind in ("input", "state") or abs(w - h) < 1 else 7
-        body.append(f'<rect class="box" x="{_f(x)}" y="{_f(y)}" width="{_f(w)}" height="{_f(h)}" rx="{_f(radius)}"/>')
+        frame = f' style="stroke:{THEMES[self.graph.theme]["hot"]};stroke-width:4"' if node.mark else ""
+        body.append(f'<rect class="box"{frame} x="{_f(x)}" y="{_f(y)}" width="{_f(w)}" height="{_f(h)}" rx="{_f(radius)}"/>')
         if node.kind == "output":
             body.append(f'<rect class="box" x="{_f(x + 3)}" y="{_f(y + 3)}" width="{_f(w - 6)}" height="{_f(h - 6)}" rx="5"/>')
         if node.kind == "rail":

@@ -12,11 +12,11 @@ from ..core.state import State, installed
 from ..core.tape import Record
 from ..core.tensor import Tensor, run_sweep, wrap
 from ..ops.indexing import add_at
-from .batching import Batched, batched, elementwise, static
+from .batching import Batched, batched, elementwise, static, takes_out
 from .compiled import available, dot
 from .panels import Layout
-from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, needed_for, once, varying
-from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, needed_for, once, uses_of, varying
+from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret, merged
 from .workspace import Lease, Workspace
 
 Place = Value | Outer | None
@@ -90,6 +90,8 @@ class Backward:
         self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int
     ) -> None:
         self.program, self.seeds, self.fortran, self.count, self.x, self.state = program, seeds, fortran, count, x, state
+        program.instructions, same = merged(program.instructions)
+        places = [p._replace(index=same.get(p.index, p.index)) if isinstance(p, Value) else p for p in places]
         instructions, self.parts = assemblies(program, {p.index for p in places if isinstance(p, Value)})
         layout = Layout(program, instructions, self.parts, widths)
         self.places = [layout.plain(place) for place in places]
@@ -140,9 +142,11 @@ class Backward:
         self._prepare()
 
     def _prepare(self) -> None:
-        """What runs before the loop, and what after it."""
+        """What runs before the loop, and what after it, with the value in whose memory the result lives, if not in memory of its own."""
         self.before: list[tuple[int, Runner]] = []
-        self.after: list[tuple[int, Runner]] = []
+        self.after: list[tuple[int, Runner, int | None]] = []
+        uses, fresh = uses_of(self.instructions), set[int]()
+        fixed = {p.index for p in self.places if isinstance(p, Value)}
         for instruction in self.instructions:
             index, phase = instruction.result, self.phase[instruction.result]
             dtype, function = self.program.dtype(index), self.batched.get(index)
@@ -151,9 +155,14 @@ class Backward:
             elif phase == HOISTED and function is not None:
                 self.before.append((index, for_all(instruction, function, dtype)))
             elif index in self.finals:
-                self.after.append((index, self._summing(instruction, function, dtype)))
+                self.after.append((index, self._summing(instruction, function, dtype), None))
             elif phase == DEFERRED and function is not None:
-                self.after.append((index, for_all(instruction, function, dtype)))
+                shape = self.program.shape(index)
+                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and p.index in fresh and uses[p.index] == 1 and p.index not in fixed]
+                home = next((k for k in dying if takes_out(function) and self.program.shape(k) == shape and self.program.dtype(k) == dtype), None)
+                if isinstance(instruction.op.forward, np.ufunc):
+                    fresh.add(index)
+                self.after.append((index, for_all(instruction, function, dtype), home))
 
     def _summing(self, instruction: Instruction, function: Batched | None, dtype: Any) -> Runner:
         """Runs an instruction of which the sum over all steps is wanted."""
@@ -353,11 +362,10 @@ class Backward:
         self.loop.run(steps, not reverse, arrays, value, (kept, own))
         done = True
         summed: dict[int, np.ndarray] = {source: arrays[index] for index, source in self.accumulators.items()}
-        for index, runner in self.after:
+        for index, runner, home in self.after:
+            arrays[index] = runner(value, steps) if home is None else runner(value, steps, out=arrays[home])
             if index in self.finals:
-                summed[index] = arrays[index] = runner(value, steps)
-            else:
-                arrays[index] = runner(value, steps)
+                summed[index] = arrays[index]
 
         def all_steps(place: Any) -> np.ndarray:
             array = value(place)

@@ -7,6 +7,7 @@ Which of the two ways runs is a matter of sizes alone, never of timing, so that 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import os
@@ -42,7 +43,12 @@ Otherwise = Callable[[int, dict[int, np.ndarray]], None]
 
 def available() -> bool:
     """Whether loops can be compiled: then the code lays out memory for itself."""
-    return os.environ.get(SETTING, "") != "never" and importlib.util.find_spec("llvmlite") is not None
+    return os.environ.get(SETTING, "") != "never" and _installed()
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("llvmlite") is not None
 
 
 def wanted(work: float, least: int) -> str:

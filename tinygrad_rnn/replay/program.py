@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +119,28 @@ def _coded(argument: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_coded(Constant(part)) for part in value)
     return type(value).__name__, repr(value) if isinstance(value, float) or value.__hash__ is None else value
+
+
+def merged(instructions: Iterable[Instruction]) -> tuple[list[Instruction], dict[int, int]]:
+    """The instructions with each computation once, and for each result that went the one that stands for it."""
+    kept: list[Instruction] = []
+    same: dict[int, int] = {}
+    seen: dict[Any, int] = {}
+
+    def renamed(argument: Any) -> Any:
+        if isinstance(argument, Value):
+            return argument._replace(index=same.get(argument.index, argument.index))
+        return tuple(map(renamed, argument)) if type(argument) is tuple else argument
+
+    for op, arguments, result in instructions:
+        arguments = tuple(map(renamed, arguments))
+        key = (op, *map(_coded, arguments))
+        if key in seen:
+            same[result] = seen[key]
+        else:
+            seen[key] = result
+            kept.append(Instruction(op, arguments, result))
+    return kept, same
 
 
 class Trace:

@@ -15,6 +15,7 @@ from ..errors import DtypeError, OutOfRangeError, ShapeError, TapeError
 from ..ops.elementwise import where
 from ..ops.shaping import reshape, stack
 from . import tree
+from .compiled import available
 from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable, in_fortran_order
 from .replaying import LIMIT, PLANS, Kept, Plan, at, remember, replay
@@ -266,7 +267,7 @@ class _Unrolling:
         program, (y, _) = trace.program, self.done[0]
         wanted = (*(x._node is not None for x in xs), *(s.dtype.kind == "f" for s in states))
         recording = self.outer.recording and any(t._node is not None for t in [*xs, *states, *program.outer])
-        key = (program.key(), tuple(places), tree.structure(y), tree.structure(self.state), self.mask is not None, recording, wanted)
+        key = (program.key(), tuple(places), tree.structure(y), tree.structure(self.state), self.mask is not None, recording, wanted, available())
         drawn = [program]
         seen = _COMPARED.setdefault(getattr(self.step, "origin", self.step), {})
         if key not in seen:
@@ -295,7 +296,7 @@ class _Unrolling:
         """What two calls of a pure step have in common that run by one plan."""
         kinds = [(t._data.shape, t._data.dtype.str, t._node is not None) for t in (*xs, *states, *step.tensors)]
         orders = [in_fortran_order(t._data) for t in step.tensors]
-        return step.key, tuple(kinds), tuple(orders), tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording
+        return step.key, tuple(kinds), tuple(orders), tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording, available()
 
     def _compare(self, trace: Trace, places: list[Any], drawn: list[Program]) -> str:
         """Whether a second step does the same as the first: the reason why not, or nothing."""
