@@ -450,3 +450,15 @@ def test_a_million_is_not_needed_to_be_slow():
     for _ in range(10_000):
         h = tg.tanh(h @ W)
     assert len(tg.graph(h.sum()).nodes) < 40
+
+
+def test_lines_from_weights_to_their_uses_are_drawn_on_request():
+    _, h = nn.RNN(3, 4, rng=0)(tg.zeros(3, 2, 3))
+    loss = h.sum()
+    assert not [edge for edge in tg.graph(loss).edges if edge.kind == "hub"]
+    picture = tg.graph(loss, hubs=True)
+    hubs = {(edge.tail, edge.head) for edge in picture.edges if edge.kind == "hub"}
+    assert hubs == {(p.id, node.id) for p in picture.parameters for node in picture.nodes if p.id in node.parameters}
+    assert len(hubs) == 9
+    assert picture.svg().count('class="edge hub') == picture.dot.count('class="hub') == 9
+    assert picture.html()

@@ -205,6 +205,7 @@ def graph(
     values: bool = False,
     name: str | None = None,
     theme: str = "light",
+    hubs: bool = False,
 ) -> Graph:
     """A picture of how outputs were computed: time runs to the right, one column a step; states on level rails; each weight once, in a legend.
 
@@ -212,6 +213,7 @@ def graph(
     operand: ``auto`` above about 150 boxes, a number of steps to leave at each end, or None. ``rolled`` draws one step with loops. ``gradients`` runs a backward
     pass of its own, which touches no ``.grad``, and shows the gradient's norm along every edge and each step's share of every weight's gradient; an output of several
     elements counts as their sum. ``values`` shows the norms of values. ``theme`` is ``light`` or ``dark``.
+    ``hubs`` draws a line from each weight to each of its uses, which is for small pictures: a page leaves them out.
 
     Raises ``TapeError`` for an output without a graph, and where gradients or values are asked for that a backward pass released:
     ``backward(retain_graph=True)`` keeps them.
@@ -253,6 +255,9 @@ def graph(
             if reading.found:
                 made.notes.append("no scope names the steps: they were found as what repeats")
             made.arrange()
+            if hubs:
+                uses = [(p, node) for p in made.parameters for node in made.nodes if p.id in node.parameters]
+                made.edges += [Edge(p.id, node.id, kind="hub", shape=p.shape, points=[(p.x + p.width / 2, p.y), (node.x, node.y + node.height / 2)]) for p, node in uses]
             return made
 
         made = drawn(fold)

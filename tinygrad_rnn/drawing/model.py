@@ -62,7 +62,7 @@ class Edge:
     """A value on its way, and the gradient on its way back.
 
     ``norm`` is that of the gradient which the head passes back along the edge; None where nothing was computed, or where none was
-    asked for (``tracked`` is then False). ``kind`` is flow, state, output, input, cut or loop. ``points`` is its line, corners included.
+    asked for (``tracked`` is then False). ``kind`` is flow, state, output, input, cut, loop or hub (from a weight). ``points`` is its line, corners included.
     """
 
     tail: str

@@ -85,7 +85,7 @@ class Homes:
         self.outer_edges: list[Edge] = []
         for node in graph.nodes:
             (self.nodes[home[node.id]] if node.id in home else self.outer).append(node)
-        for edge in graph.edges:
+        for edge in [edge for edge in graph.edges if edge.kind != "hub"]:
             k = home.get(edge.head, home.get(edge.tail))
             (self.outer_edges if k is None else self.edges[k]).append(edge)
 
