@@ -126,15 +126,15 @@ class _Values:
         return {name: values for name, values in found.items() if values is not None}
 
     def _stacked(self, path: Path) -> np.ndarray | None:
-        parts = {t: self.known[r] for t, r in path.records.items() if r in self.known}
+        parts = {t: (r, self.known[r]) for t, r in path.records.items() if r is not None and r in self.known}
         if not parts:
             return None
-        like = next(iter(parts.values()))
-        values = np.full((1 + max(parts), *like.shape), math.nan, like.dtype if like.dtype.kind == "f" else float)
-        for t, part in parts.items():
+        like = next(iter(parts.values()))[1]
+        values = np.full((1 + max(path.records), *like.shape), math.nan, like.dtype if like.dtype.kind == "f" else float)
+        for t, (record, part) in parts.items():
             if part.shape == like.shape:
                 values[t] = part
-                place = self.reading.place.get(path.records[t])
+                place = self.reading.place.get(record)
                 rows = None if place is None else self.rows.get(place[:2])
                 if rows is not None and part.shape[:1] == rows.shape:
                     values[t, ~rows] = math.nan
@@ -218,7 +218,7 @@ def gate_statistics(outputs: Tensor | Iterable[Tensor]) -> GateStatistics:
     """
     values = _Values("gate_statistics", outputs)
     reading = values.reading
-    named = {record: path.name for path in labelled_paths(reading) for record in path.records.values()}
+    named = {record: path.name for path in labelled_paths(reading) for record in path.records.values() if record is not None}
     paths: dict[tuple[Lane, str], Path] = {}
     for lane in reading.lanes:
         title = state_title(reading, lane)

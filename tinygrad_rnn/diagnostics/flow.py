@@ -151,5 +151,5 @@ def gradient_flow(loss: Tensor | Iterable[Tensor], states: Any = None) -> Gradie
     norms = np.full((len(paths), 1 + max(max(path.records) for path in paths)), math.nan)
     for row, path in zip(norms, paths, strict=True):
         for t, record in path.records.items():
-            row[t] = flow.norms.get(record, 0.0)
+            row[t] = 0.0 if record is None else flow.norms.get(record, 0.0)
     return GradientFlow([path.name for path in paths], norms, [path.steps for path in paths])

@@ -20,11 +20,11 @@ from ..replay.expanding import Expanded
 
 @dataclass(eq=False)
 class Path:
-    """One value at all of its steps: ``records`` by the number of the step, counted from 0; ``backwards`` where time runs down."""
+    """One value at all of its steps: ``records`` by the number of the step, counted from 0, None where nothing reads it; ``backwards`` where time runs down."""
 
     name: str
     backwards: bool = False
-    records: dict[int, Record] = field(default_factory=dict)
+    records: dict[int, Record | None] = field(default_factory=dict)
 
     @property
     def steps(self) -> list[int]:
@@ -104,7 +104,7 @@ def _states(reading: Reading, lane: Lane, title: str) -> Iterator[Path]:
     usual = iter(["h"] if len(slots) == 1 else ["c", "h"] if len(slots) == 2 else [f"s{k + 1}" for k in range(len(slots))])
     for key, found in sorted(slots.items(), key=lambda slot: reading.place[next(iter(slot[1].values()))][2]):
         default = next(usual)
-        yield Path(f"{title} {key if isinstance(key, str) else default}", lane.backwards, found)
+        yield Path(f"{title} {key if isinstance(key, str) else default}", lane.backwards, {column: found.get(column) for column in order})
 
 
 def _home(reading: Reading, record: Record) -> tuple[Lane, int] | None:
@@ -172,7 +172,7 @@ def _chosen(what: str, tape: Expanded, states: Any) -> Iterator[Path]:
                 raise TapeError(f"{what}: the loss does not depend on tensor {k} of {name!r}" + ("" if tensor._node is not None else ", which needs no gradient"))
             records.append(record)
         if len(records) == 1 and not records[0].is_leaf and records[0].op.name == "stack" and records[0].static[:1] == (0,):
-            yield Path(name, False, {t: p for t, p in enumerate(records[0].parents) if p is not None})
+            yield Path(name, False, dict(enumerate(records[0].parents)))
         else:
             yield Path(name, False, dict(enumerate(records)))
 
