@@ -282,7 +282,7 @@ def logistic(x):
 
 def test_gates_are_those_of_the_formulas():
     network = nn.LSTM(3, 4, dtype=np.float64, rng=0)
-    x = numbers(6, 2, 3)
+    x = numbers(6, 2, 3) * 5
     y, _ = network(x)
     gates = gate_statistics(y)
     assert gates.names == ["l0 i", "l0 f", "l0 o"]
@@ -292,6 +292,7 @@ def test_gates_are_those_of_the_formulas():
         values = logistic(raw[..., 4 * k : 4 * k + 4])
         assert np.allclose(gates.values[name], values)
         assert np.allclose(gates.mean[name], values.mean(axis=(0, 1)))
+        assert np.allclose(gates.shut[name], (values < 0.1).mean(axis=(0, 1))) and np.allclose(gates.open[name], (values > 0.9).mean(axis=(0, 1)))
         assert np.allclose(activation_map(y, [name])[name], values)
     assert [line.split()[:2] for line in gates.table().splitlines()[1:]] == [["l0", "i"], ["l0", "f"], ["l0", "o"]]
 
