@@ -385,7 +385,7 @@ def test_custom_operations_are_checked():
 
     with pytest.raises(TypeError, match="'y'"):
         tg.defvjp(double, wrong_name)
-    for bad, message in [(lambda g: g[:1], "shape"), (lambda g: "text", "str"), (lambda g: (g > 0), "bool")]:
+    for bad, message in [(lambda g: g[:1], "shape"), (lambda g: "text", "str"), (lambda g: g > 0, "bool")]:
         double.primitive.declare("x", bad)
         with pytest.raises((tg.errors.GradientError, tg.errors.DtypeError), match=message):
             double(leaf(2)).sum().backward()
@@ -421,7 +421,20 @@ def test_custom_vjp_says_that_it_is_first_order():
 
 def test_numpy_protocols():
     t, a = leaf(2, 3), np.ones((2, 3))
-    for y in (a + t, a * t, np.add(a, t), np.float64(2) * t, np.concatenate([a, t]), np.where(a > 0, t, a), np.einsum("ij->ji", t), np.linalg.norm(t), np.add.reduce(t), np.multiply.outer(t, a), np.sum(t, axis=0, where=a > 0), np.max(t, initial=0.0)):
+    for y in (
+        a + t,
+        a * t,
+        np.add(a, t),
+        np.float64(2) * t,
+        np.concatenate([a, t]),
+        np.where(a > 0, t, a),
+        np.einsum("ij->ji", t),
+        np.linalg.norm(t),
+        np.add.reduce(t),
+        np.multiply.outer(t, a),
+        np.sum(t, axis=0, where=a > 0),
+        np.max(t, initial=0.0),
+    ):
         assert y.requires_grad
     assert np.shape(t) == (2, 3) and np.argmax(t).item() == np.argmax(t.numpy()) and np.allclose(t, t)
     assert not (t > 0).requires_grad

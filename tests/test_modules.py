@@ -146,7 +146,9 @@ class TestLayersAgainstPyTorch:
         assert not nn.Dropout(1.0)(x).numpy().any()
 
     def test_float32_stays_float32(self):
-        model = nn.Sequential(nn.Conv2d(1, 2, 2, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(1), nn.Flatten(), nn.LayerNorm(2), nn.Linear(2, 3, rng=0), nn.Dropout(0.1, rng=0), nn.Softmax())
+        model = nn.Sequential(
+            nn.Conv2d(1, 2, 2, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(1), nn.Flatten(), nn.LayerNorm(2), nn.Linear(2, 3, rng=0), nn.Dropout(0.1, rng=0), nn.Softmax()
+        )
         y = model(np.ones((2, 1, 3, 3), np.float32))
         y[:, 0].sum().backward()
         assert {y.dtype, *(p.dtype for p in model.parameters()), *(p.grad.dtype for p in model.parameters())} == {np.dtype(np.float32)}
@@ -195,7 +197,12 @@ class TestInitialValues:
                 assert abs(a.std() - 1) < 4 / math.sqrt(2 * a.size)
 
     def test_equal_seeds_are_equal_to_the_bit(self):
-        for make in (lambda rng: nn.Linear(3, 4, rng=rng), lambda rng: nn.Conv2d(2, 3, 2, rng=rng), lambda rng: nn.Embedding(5, 2, rng=rng), lambda rng: nn.LanguageModel(5, 3, rng=rng)):
+        for make in (
+            lambda rng: nn.Linear(3, 4, rng=rng),
+            lambda rng: nn.Conv2d(2, 3, 2, rng=rng),
+            lambda rng: nn.Embedding(5, 2, rng=rng),
+            lambda rng: nn.LanguageModel(5, 3, rng=rng),
+        ):
             one, two, third = named(make(7)), named(make(np.random.default_rng(7))), named(make(8))
             assert all(np.array_equal(one[name], two[name]) for name in one)
             assert not any(np.array_equal(one[name], third[name]) for name in one)

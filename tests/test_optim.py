@@ -737,7 +737,12 @@ def their_group(torch, lr=0.5, groups=1):
 
 @pytest.mark.parametrize(
     ("name", "options", "steps"),
-    [("StepLR", dict(step_size=3), 12), ("StepLR", dict(step_size=1, gamma=0.9), 30), ("CosineAnnealingLR", dict(T_max=10), 35), ("CosineAnnealingLR", dict(T_max=7, eta_min=0.1), 7)],
+    [
+        ("StepLR", dict(step_size=3), 12),
+        ("StepLR", dict(step_size=1, gamma=0.9), 30),
+        ("CosineAnnealingLR", dict(T_max=10), 35),
+        ("CosineAnnealingLR", dict(T_max=7, eta_min=0.1), 7),
+    ],
 )
 def test_schedules_of_torch(name, options, steps):
     torch = pytest.importorskip("torch")
@@ -861,7 +866,13 @@ def test_a_schedule_state_that_does_not_fit():
         assert all(text in str(caught.value) for text in texts), caught.value
         assert schedule.state_dict() == good
 
-    refused(lambda bad: bad.update(warmup_steps=-1, last_epoch="x", other=1, base_lrs=[0.1]), "warmup_steps: got -1", "last_epoch: got 'x'", "'other' is not of", "base_lrs: got 1 numbers, expected 2")
+    refused(
+        lambda bad: bad.update(warmup_steps=-1, last_epoch="x", other=1, base_lrs=[0.1]),
+        "warmup_steps: got -1",
+        "last_epoch: got 'x'",
+        "'other' is not of",
+        "base_lrs: got 1 numbers, expected 2",
+    )
     refused(lambda bad: (bad.pop("last_epoch"), bad["after"].pop("best"), bad["after"].update(mode="down")), "last_epoch is missing", "best is missing", "mode: got 'down'")
     refused(lambda bad: bad.update(after=None), "after: got none, expected ReduceLROnPlateau")
     alone = optim.LinearWarmupLR(optimizer, 4)

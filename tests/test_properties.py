@@ -442,7 +442,6 @@ def jacobian_by_differences(f, x, h=1e-4):
     return (4 * fine - coarse) / 3, np.abs(fine - coarse)
 
 
-
 def logsumexp(x, axis=None, keepdims=False):
     np.max(x, axis=axis)  # raises where there is nothing to reduce
     return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))

@@ -217,7 +217,12 @@ def test_the_tape_shows_module_and_step():
         (lambda: nn.LSTM(3, 4), lambda m: m(np.zeros(3, np.float32)), ValueError, "expected (time, batch, input_size=3)"),
         (lambda: nn.GRU(3, 4), lambda m: m(np.zeros((0, 2, 3), np.float32)), ValueError, "no time steps: time=0 batch=2"),
         (lambda: nn.GRU(3, 4), lambda m: m(np.zeros((5, 2, 3), np.float32), np.zeros((1, 3, 4), np.float32)), ValueError, "expected (num_layers * directions=1, batch=2, size=4)"),
-        (lambda: nn.LSTM(3, 4), lambda m: m(np.zeros((5, 2, 3), np.float32), np.zeros((1, 2, 4), np.float32)), ValueError, "the initial state is float32 (1, 2, 4), expected (float32"),
+        (
+            lambda: nn.LSTM(3, 4),
+            lambda m: m(np.zeros((5, 2, 3), np.float32), np.zeros((1, 2, 4), np.float32)),
+            ValueError,
+            "the initial state is float32 (1, 2, 4), expected (float32",
+        ),
         (lambda: nn.GRU(3, 4), lambda m: m(np.zeros((5, 2, 3), np.float32), np.zeros((1, 2, 4))), TypeError, "the initial state is float64, the weights are float32"),
         (lambda: nn.GRU(3, 4), lambda m: m(np.zeros((5, 2, 3), np.float32), lengths=[6, 1]), IndexError, "lengths[0] = 6 is above the padded length time=5"),
         (lambda: nn.GRU(3, 4), lambda m: m(np.zeros((5, 2, 3), np.float32), lengths=[3, 0]), IndexError, "lengths[1] = 0 is below 1"),

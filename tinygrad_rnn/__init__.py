@@ -182,7 +182,7 @@ from .ops.shaping import (
 from .replay import unroll
 
 if TYPE_CHECKING:
-    from . import data, diagnostics, drawing, files, nn, optim, train
+    from . import data, diagnostics, drawing, files, nn, optim, testing, train
     from .drawing import Graph, graph
     from .files import load, save
 
@@ -194,7 +194,7 @@ abs = absolute
 pow = power
 
 # Parts that load when they are first used, so that the import costs little more than NumPy's.
-_PARTS = ("data", "diagnostics", "drawing", "files", "nn", "optim", "train")
+_PARTS = ("data", "diagnostics", "drawing", "files", "nn", "optim", "testing", "train")
 _FUNCTIONS = {"save": "files", "load": "files", "graph": "drawing", "Graph": "drawing"}
 
 
@@ -402,6 +402,7 @@ __all__ = [
     "tape",
     "tensor",
     "tensordot",
+    "testing",
     "tile",
     "trace",
     "train",

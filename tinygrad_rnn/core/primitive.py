@@ -585,7 +585,12 @@ class custom_vjp:
 
         nodes = tuple(a._node if is_tensor(a) else None for a in tensors)
         backward.buffers = residuals if isinstance(residuals, tuple | list) else (residuals,)  # type: ignore[attr-defined]
-        return manual(self.__name__, self._output(out), nodes, backward, operands=tensors)
+        result = manual(self.__name__, self._output(out), nodes, backward, operands=tensors)
+        if current().special:
+            for observer in plain(current()).observers:
+                if hasattr(observer, "custom"):
+                    observer.custom(self, tuple(held), result)
+        return result
 
     def _output(self, value: Any) -> np.ndarray:
         try:

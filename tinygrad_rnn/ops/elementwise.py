@@ -130,17 +130,17 @@ def power_x(g: Array, x: Array, y: Array) -> Array:
             return 2.0 * g * x
         if y > 1:
             return y * g * x ** (y - 1)
-        g, x = steady(g, x, ~(x > 0))
+        g, x = steady(g, x, x == 0 if float(y).is_integer() else ~(x > 0))
         return y * g * x ** (y - 1)
-    constant = (y == 0) | ((g == 0) & ~(x > 0))
-    g, x = where(constant, 0.0, g), where(constant, 1.0, x)
-    return y * g * x ** (y - 1)
+    singular = ((x == 0) & (y < 1)) | ((x < 0) & (y != floor(y)))
+    idle = ((g == 0) & singular) | ((x == 0) & (y == 0))
+    return y * where(idle, 0.0, g) * where(idle, 1.0, x) ** (y - 1)
 
 
 @power.rule
 def power_y(g: Array, x: Array, y: Array, out: Array) -> Array:
     idle = ((x == 0) & (y > 0)) | ((g == 0) & ~(x > 0)) | ((x == 0) & (y == 0))
-    return where(idle, 0.0, g) * out * log(where(idle, 1.0, x).astype(out.dtype, copy=False))
+    return where(idle, 0.0, g) * where(idle, 0.0, out) * log(where(idle, 1.0, x).astype(out.dtype, copy=False))
 
 
 @primitive(np.float_power)
@@ -1050,4 +1050,3 @@ isfinite = _discrete(np.isfinite, "Whether x is finite")
 isnan = _discrete(np.isnan, "Whether x is NaN")
 isinf = _discrete(np.isinf, "Whether x is infinite")
 signbit = _discrete(np.signbit, "Whether the sign bit of x is set")
-

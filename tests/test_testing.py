@@ -1,0 +1,295 @@
+"""The gradient checker: every broken rule is caught, no right one accused, and the report says what is wrong and where."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import rules
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.testing import GradientMismatch, InconclusiveWarning, Verdict, check_gradients, check_module, check_vjp, laws
+
+SEED = 11
+HOPELESS = {"(1 - cos x) / x^2 near 0"}
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def checked(f, vjp, make, seed=SEED):
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", InconclusiveWarning)
+        return check_vjp(f, vjp, *make(np.random.default_rng(seed)), seed=seed, raises=False, explain=False)
+
+
+@pytest.mark.parametrize("name", rules.BROKEN)
+def test_a_broken_rule_is_caught(name):
+    assert checked(*rules.BROKEN[name]).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("name", rules.CORRECT)
+def test_a_right_rule_is_not_accused(name):
+    report = checked(*rules.CORRECT[name])
+    if name in HOPELESS:
+        assert report.verdict is Verdict.INCONCLUSIVE and not report
+    else:
+        assert report, report
+
+
+@pytest.mark.parametrize("name", rules.SECOND)
+def test_what_is_wrong_at_second_order_only_is_caught_there(name):
+    f, make = rules.SECOND[name]
+    args = make(np.random.default_rng(SEED))
+    assert check_gradients(f, *args).verdict is Verdict.PASS
+    with pytest.raises(GradientMismatch) as caught:
+        check_gradients(f, *args, order=2)
+    assert caught.value.report.record.op.name in ("frozen_sine", "half_frozen_product", "wrong_curvature")
+
+
+@tg.primitive
+def leaning(x, y):
+    return x * np.sin(y)
+
+
+def leaning_x(g, y):
+    return g * tg.sin(y)
+
+
+def leaning_y(g, x, y):
+    return g * x * tg.cos(y) * 1.0001
+
+
+tg.defvjp(leaning, leaning_x, leaning_y)
+
+
+def test_the_report_names_argument_index_ratio_and_record():
+    def f(x, y):
+        return tg.tanh(leaning(tg.sin(x), y)) + x
+
+    with pytest.raises(AssertionError) as caught:
+        check_gradients(f, numbers(2, 3), numbers(2, 3, seed=1), seed=4)
+    report = caught.value.report
+    finding, rule = report.findings
+    assert finding.argument == "y" and len(finding.index) == 2 and abs(finding.got / finding.expected - 1.0001) < 1e-8
+    assert finding.error < 1e-9 * abs(finding.expected)
+    assert finding.hint == "the factor is 1.0001" and rule.kind == "rule" and rule.argument == "y"
+    assert report.record.op.name == "leaning"
+    assert "seed=4" in str(report) and f"{report.evaluations} evaluations" in str(report) and "on the tape: leaning" in str(report)
+    picture = report.graph()
+    text = picture if isinstance(picture, str) else picture.dot
+    assert text.count("wrong rule") == 1
+
+
+HINTS = {
+    "twice too large": lambda x, g: 4 * x * g,
+    "half of": lambda x, g: x * g,
+    "the sign": lambda x, g: -2 * x * g,
+    "it is 0": lambda x, g: 0 * x,
+    "4 times too large": lambda x, g: 8 * x * g,
+    "1/4 of": lambda x, g: x * g / 2,
+    "n and n - 1": lambda x, g: 2 * x * g * 4 / 3,
+    "transposed": lambda x, g: (2 * x * g).T.copy(),
+    "reversed along axis 1": lambda x, g: (2 * x * g)[:, ::-1].copy(),
+    "shifted by one along axis 0": lambda x, g: np.roll(2 * x * g, 1, 0),
+    "flat indices 3, 7": lambda x, g: (2 * x * g).ravel()[[0, 1, 2, 7, 4, 5, 6, 3, *range(8, 16)]].reshape(4, 4),
+    "it alone is wrong; the factor is 1.25": lambda x, g: rules.one_wrong(2 * x * g, 6, 1.25),
+}
+
+
+@pytest.mark.parametrize("hint", HINTS)
+def test_hints(hint):
+    report = check_vjp(np.square, lambda args, g: (HINTS[hint](args[0], g),), numbers(4, 4), raises=False)
+    assert hint in report.findings[0].hint
+
+
+def test_bisection_finds_one_entry_of_many_with_few_calls():
+    def vjp(args, g):
+        return np.zeros(3), rules.one_wrong(g * np.cos(args[1]), 13_141, 1.01)
+
+    report = check_vjp(lambda x, y: np.sin(y) + 0 * x.sum(), vjp, numbers(3), numbers(100, 200), raises=False)
+    (finding,) = report.findings
+    assert finding.argument == "y" and finding.index == (65, 141)
+    assert report.evaluations < 2500 and report.pullbacks < 40
+
+
+def test_a_hook_is_suspected_when_every_rule_is_right():
+    def f(x):
+        h = tg.tanh(x)
+        if h.requires_grad:
+            h.register_hook(lambda g: 1.5 * g)
+        return h * 2
+
+    report = check_gradients(f, numbers(3), raises=False)
+    assert report.verdict is Verdict.FAIL and report.record.op.name == "tanh" and "hook" in str(report)
+
+
+def test_hand_made_gradients_are_blamed_too():
+    @tg.custom_vjp
+    def squashed(x):
+        return np.tanh(x)
+
+    squashed.defvjp(lambda x: (np.tanh(x), x), lambda x, g: (g * (1 - np.tanh(x)),))
+    report = check_gradients(lambda x: tg.exp(squashed(x)), numbers(3), raises=False)
+    assert report.record.op.name == "squashed"
+    squashed.defvjp(lambda x: (np.tanh(x), np.tanh(x)), lambda y, g: (g * (1 - y * y),))
+    report = check_gradients(lambda x: tg.exp(squashed(x)), numbers(3))
+    assert report
+
+
+def test_a_wrong_pushforward_is_told_from_a_wrong_pullback():
+    report = check_gradients(rules.frozen_sine, numbers(3), raises=False)
+    # jvp by two reverse sweeps is linear in the cotangent: a detached slope does not harm it.
+    assert report and report.modes == ("vjp", "jvp")
+
+
+@pytest.mark.parametrize("point, verdict", [([0.0, 1.0], Verdict.KINK), ([-0.5, 1.0], Verdict.PASS)])
+def test_kinks_are_a_verdict_of_their_own(point, verdict):
+    report = check_gradients(lambda x: tg.relu(x).sum(), np.array(point))
+    assert report.verdict is verdict and report and bool(report.kinks) == (verdict is Verdict.KINK)
+
+
+def test_inconclusive_is_no_pass_and_warns():
+    with np.errstate(all="ignore"), pytest.warns(InconclusiveWarning, match="not finite"):
+        report = check_gradients(tg.sqrt, np.array([0.0, 1.0]))
+    assert report.verdict == "inconclusive" and not report
+
+
+def test_gradients_that_are_not_finite_where_the_function_has_one():
+    with np.errstate(invalid="ignore"):
+        report = check_vjp(lambda x: np.abs(x) ** 3, lambda args, g: (3 * g * args[0] ** 3 / np.abs(args[0]),), np.array([1.0, 0.0]), raises=False)
+    assert report.findings[0].index == (1,) and "not finite" in str(report)
+
+
+def test_float32_is_judged_by_its_float64_twin():
+    x, W = numbers(3, 4).astype(np.float32), numbers(4, 2, seed=1).astype(np.float32)
+    report = check_gradients(lambda x, W: tg.tanh(x @ W), x, W, order=2)
+    assert report.dtype == "float32" and report.tightness < 1e-7
+
+    @tg.primitive
+    def widened(x):
+        return x * 2
+
+    @widened.rule
+    def widened_x(g, x):
+        return (g * 2) if not isinstance(g, np.ndarray) or g.dtype == np.float64 else g * np.float32(2.001)
+
+    report = check_gradients(widened, x, raises=False)
+    assert report.findings[0].kind == "float32"
+
+
+def test_weights_in_float32_that_a_closure_holds():
+    lin = nn.Linear(3, 2, rng=0)
+    report = check_gradients(lin, numbers(4, 3).astype(np.float32))
+    assert report and 1e-9 < report.tightness < 1e-2
+    report = check_gradients(lambda x: lin(x * 1.0) * tg.tanh(x.sum()).detach(), numbers(4, 3).astype(np.float32), raises=False)
+    assert report.verdict is Verdict.FAIL
+
+
+def test_deterministic_for_a_seed():
+    def once(seed):
+        return check_gradients(lambda x, y: tg.tanh(x @ y), numbers(2, 3), numbers(3, 2), order=2, seed=seed)
+
+    assert str(once(3)) == str(once(3)) and once(3).tightness != once(4).tightness
+
+
+def test_nested_arguments_integers_and_several_outputs():
+    def f(x, state, k):
+        h, c = state
+        return x[k] * h, (c * h).sum()
+
+    report = check_gradients(f, numbers(3), (numbers(2), numbers(2, seed=1)), np.array([0, 2]), order=2)
+    assert report.arguments == ("x", "state[0]", "state[1]") and report
+    report = check_vjp(lambda x: (x, 2 * x), lambda args, g: (g[0] + 2 * g[1],), numbers(3))
+    assert report
+    assert check_gradients(lambda x: x * 2, 0.5)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), ()])
+def test_empty_and_0_d(shape):
+    assert check_gradients(lambda x: tg.tanh(x), numbers(*shape) if shape else 0.3, order=2)
+    assert check_gradients(lambda x: x.sum(), numbers(*shape) if shape else 0.3, order=2)
+
+
+def test_arguments_stay_as_they_are():
+    x = tg.tensor(numbers(3), requires_grad=True)
+    before = x.numpy().copy()
+    (x * 2).sum().backward()
+    check_gradients(lambda t: tg.sin(t) * x, x)
+    np.testing.assert_array_equal(x.numpy(), before)
+    np.testing.assert_array_equal(x.grad.numpy(), 2)
+
+
+def test_a_module_is_checked_as_a_copy_and_every_parameter_by_name():
+    net = nn.Sequential(nn.Linear(3, 4, rng=0), nn.Tanh(), nn.Linear(4, 2, rng=1))
+    before = {n: v.numpy().copy() for n, v in net.named_parameters()}
+    report = check_module(net, tg.randn(5, 3, rng=2), order=2)
+    assert report and report.arguments[:2] == ("0.weight", "0.bias") and report.dtype == "float32"
+    for n, p in net.named_parameters():
+        assert p.dtype == np.float32 and p.requires_grad and p.grad is None
+        np.testing.assert_array_equal(p.numpy(), before[n])
+
+    class Half(nn.Module):
+        def __init__(self):
+            self.weight = nn.Parameter(numbers(3).astype(np.float32))
+
+        def forward(self, x):
+            return x * (0.5 * self.weight + 0.5 * self.weight.detach())
+
+    with pytest.raises(GradientMismatch) as caught:
+        check_module(Half(), tg.randn(2, 3, rng=0))
+    assert caught.value.report.findings[0].argument == "weight" and "half of" in caught.value.report.findings[0].hint
+
+
+def test_a_module_of_ten_thousand_parameters_costs_few_evaluations():
+    net = nn.Sequential(nn.Linear(60, 150, rng=0), nn.ReLU(), nn.Linear(150, 10, rng=1))
+    report = check_module(net, tg.randn(16, 60, rng=1))
+    assert net.num_parameters() > 10_000 and report
+    # A pullback costs about two evaluations, and a step forward and back is three: far below 200 of those.
+    assert report.evaluations + 2 * report.pullbacks < 150
+
+
+MISTAKES = {
+    "order": (lambda: check_gradients(tg.sin, 1.0, order=3), tg.errors.ShapeError, "order must be 1 or 2, got 3"),
+    "modes": (lambda: check_gradients(tg.sin, 1.0, modes="vjp"), tg.errors.ShapeError, "modes must be a selection"),
+    "number of gradients": (lambda: check_vjp(np.add, lambda args, g: (g,), numbers(2), numbers(2)), tg.errors.DtypeError, "returned 1 gradients, expected 2"),
+    "law without state": (lambda: laws.split(lambda x, h: h, numbers(3, 2, 1)), tg.errors.ShapeError, "give the first state"),
+    "law without time": (lambda: laws.split(nn.RNNCell(1, 1), numbers(3)), tg.errors.ShapeError, r"\(time, batch, ...\)"),
+    "cut": (lambda: laws.truncation(nn.RNNCell(1, 1), numbers(3, 2, 1), at=3), tg.errors.ShapeError, "within the 3 steps, got 3"),
+}
+
+
+@pytest.mark.parametrize("call, kind, message", MISTAKES.values(), ids=MISTAKES)
+def test_bad_input(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_checks_and_laws_need_no_hypothesis():
+    code = """if True:
+        import sys
+        sys.modules["hypothesis"] = None
+        import numpy as np, tinygrad_rnn as tg
+        assert "tinygrad_rnn.testing" not in sys.modules
+        assert tg.testing.check_gradients(tg.tanh, np.array([0.5]))
+        assert tg.testing.check_vjp(np.sin, lambda args, g: (g * np.cos(args[0]),), np.array([0.5]))
+        from tinygrad_rnn import nn
+        assert tg.testing.check_module(nn.Linear(2, 2, rng=0), tg.ones(1, 2))
+        tg.testing.laws.split(nn.RNNCell(1, 1, rng=0), tg.randn(3, 2, 1, rng=0))
+        try:
+            tg.testing.strategies
+        except ImportError:
+            print("needed for strategies")
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "needed for strategies", done.stderr
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps == np.finfo(float).eps, reason="no extended precision on this machine")
+def test_a_change_that_rounding_swallows_is_not_taken_for_none():
+    with pytest.warns(InconclusiveWarning, match="could not be told from noise"):
+        check_vjp(lambda x: (x + 1e17) - 1e17, lambda args, g: (1.0 * g,), np.array([0.5, -1.0]))
+    assert check_vjp(np.floor, lambda args, g: (1.0 * g,), np.array([0.3, 1.7]), raises=False).verdict is Verdict.FAIL

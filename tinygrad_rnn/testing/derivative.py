@@ -1,0 +1,140 @@
+"""The derivative of a function along a line, measured from values alone, with an error that is measured too.
+
+Central differences at steps that fall by a constant factor are extrapolated (Neville's scheme). Every entry of the
+table is a candidate; its error is what its neighbours differ by, plus the noise of the values over the smallest step
+that it used. A candidate stands only if every difference at a smaller step agrees with it as far as that one's own
+noise and truncation allow: it may not average over an oscillation, a kink or a jump that lies nearer to the point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+EPS = float(np.finfo(np.float64).eps)
+FIRST = tuple(0.25 * 4.0**-k for k in (0, 1, 2, 3, 4, 7, 10, 13))
+"""Steps for a function that is smooth at the scale of its argument, and three small ones that look for finer structure."""
+DEEP = tuple(0.25 * 4.0**-k for k in range(5, 19) if k not in (7, 10, 13))
+"""Steps for the others, added to the first ones."""
+OTHER = tuple(0.17 * 2.7**-k for k in range(24))
+"""Steps of a second opinion, which shares none with the first."""
+AGAIN = tuple(0.11 * 3.1**-k for k in range(20))
+"""Steps for what was found to be wrong, to see it again."""
+
+_COLUMNS = 7
+_SMALL, _LAST, _WINDOW, _RISEN = 1e-4, 3, 5, 3
+
+
+@dataclass
+class Estimate:
+    """Derivatives with what they may be off by, one a column; ``left`` and ``right`` are one-sided. All (columns,)."""
+
+    value: Array
+    error: Array
+    left: Array
+    left_error: Array
+    right: Array
+    right_error: Array
+    noise: Array
+
+    @property
+    def kink(self) -> Array:
+        """Where the one-sided derivatives are known, and do not approach each other."""
+        gap = np.abs(self.right - self.left)
+        return np.asarray(gap > 4 * (self.left_error + self.right_error) + 1e-5 * (np.abs(self.right) + np.abs(self.left)))
+
+
+def sample(values: Callable[[float], Array], steps: Sequence[float]) -> tuple[Array, Array]:
+    """``values(h)`` and ``values(-h)`` for each step, stacked: two arrays (steps, columns)."""
+    return np.stack([values(h) for h in steps]), np.stack([values(-h) for h in steps])
+
+
+def estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimate:
+    """Derivatives at 0 of functions with value 0 there, from their values at +-steps: arrays (steps, columns).
+
+    ``steps`` fall. Values that are not finite are left out. ``floor`` (columns,) is the least noise that a value has.
+    """
+    with np.errstate(all="ignore"):
+        h = steps[:, None]
+        # Values that are large beside the one at the point have the rounding of their own size.
+        noise = np.maximum(floor, _noise(steps, ahead, behind)) + EPS * np.nan_to_num(np.abs(ahead) + np.abs(behind), posinf=0, neginf=0)
+        value, error = _extrapolated(steps, _known((ahead - behind) / (2 * h), ahead, behind), noise, 2)
+        right, right_error = _extrapolated(steps, _known(ahead / h, ahead, ahead), noise, 1)
+        left, left_error = _extrapolated(steps, _known(-behind / h, behind, behind), noise, 1)
+    return Estimate(value, error, left, left_error, right, right_error, noise[-1])
+
+
+def _known(differences: Array, ahead: Array, behind: Array) -> Array:
+    """NaN where a step is of no use: it left the domain, or was absorbed, so that nothing changed where larger steps change something.
+
+    Where the larger steps met a jump (they changed no less by falling), nothing changes nearer to the point, and nothing was absorbed.
+    """
+    change = np.abs(ahead) + np.abs(behind)
+    change[~np.isfinite(change)] = 0
+    before = np.vstack([np.zeros((1, change.shape[1])), change[:-1]])
+    falls = np.cumsum((change > 0) & (before > 0) & (change < 0.75 * before), axis=0) > 0
+    return np.where(((change == 0) & falls) | ~np.isfinite(differences), np.nan, differences)
+
+
+def _noise(steps: Array, ahead: Array, behind: Array) -> Array:
+    """The noise of the values that each step sees, (steps, columns): what second differences show that do not fall.
+
+    As long as a function is smooth, or has a kink, they fall with the step. Noise is there at all smaller steps, so
+    three of five in a row must refuse to fall, or one of the last; what ends above smaller steps was structure. But what
+    disappears at once, faster than a smooth function lets it, was noise that an inner value hides which does not change
+    any more at such small steps (as cos x near 0): it counts for all.
+    """
+    second = np.abs(ahead + behind)
+    second[~np.isfinite(second)] = 0
+    falling = np.full_like(second, np.inf)
+    falling[1:] = 2 * second[:-1] * (steps[1:] / steps[:-1])[:, None]
+    risen = np.where(second > falling, second, 0)
+    used = np.cumsum((second > 0)[::-1], axis=0)[::-1] <= _LAST
+    noise = np.where(used, risen, 0)
+    for k in range(int(np.sum(steps > _SMALL)), len(steps) - _WINDOW + 1):
+        noise[k] = np.maximum(noise[k], np.partition(risen[k : k + _WINDOW], _WINDOW - _RISEN, axis=0)[_WINDOW - _RISEN])
+    noise = np.maximum.accumulate(noise[::-1], axis=0)[::-1]
+    gone = second[1:] < second[:-1] * ((steps[1:] / steps[:-1]) ** 2 / 64)[:, None]
+    hidden = np.where((risen[:-1] > 0) & gone & (steps[:-1, None] <= _SMALL), second[:-1], 0)
+    return np.asarray(np.maximum(noise, hidden.max(axis=0, initial=0)))
+
+
+def _extrapolated(steps: Array, plain: Array, noise: Array, power: int) -> tuple[Array, Array]:
+    """The best candidate of each column's table, and its error; infinite where there is none."""
+    count, columns = plain.shape
+    local = noise / steps[:, None]
+    shrink = (steps[:-1] / steps[1:]) ** power - 1
+    previous = np.vstack([np.full((1, columns), np.nan), plain[:-1]])
+    # A plain difference is off by its truncation, known from the one before, and by its noise.
+    own = np.abs(plain - previous)
+    own[1:] /= shrink[:, None]
+    allowed = 4 * np.nan_to_num(own) + 4 * local
+    best, least = np.full(columns, np.nan), np.full(columns, np.inf)
+    row = plain
+    for j in range(min(_COLUMNS, count)):
+        if j:
+            factor = (steps[:-j] / steps[j:]) ** power - 1
+            change = np.full_like(row, np.nan)
+            change[j:] = (row[j:] - row[j - 1 : -1]) / factor[:, None]
+            older = np.vstack([np.full((1, columns), np.nan), row[:-1]])
+            row = row + change
+            error = np.maximum(np.abs(change), np.abs(row - older))
+        else:
+            error = np.abs(plain - previous)
+        error = error + local
+        usable = np.isfinite(error)
+        for k in np.flatnonzero(usable.any(axis=1)):
+            total = error[k]
+            if k + 1 < count:
+                apart = np.abs(plain[k + 1 :] - row[k])
+                # A little more than the noise was measured to be is noise; much more is structure.
+                noisy = apart <= allowed[k + 1 :] + 64 * local[k + 1 :]
+                charge = np.where(noisy, apart * steps[k + 1 :, None] / steps[k], apart)
+                total = total + np.where(np.isfinite(apart) & ~(apart <= allowed[k + 1 :]), charge, 0).max(axis=0)
+            better = usable[k] & (total < least)
+            best[better], least[better] = row[k][better], total[better]
+    return best, least
