@@ -57,7 +57,8 @@ class Residual(nn.Module):
         return c
 
 
-_, r = nn.Recurrent(Residual(3, 4), 3)(x)
+c0 = tg.zeros(1, 2, 4, dtype=np.float64, requires_grad=True, name="c0")
+_, r = nn.Recurrent(Residual(3, 4), 3)(x, c0)
 residual = tg.graph((r * r).sum(), gradients=True, name="residual")
 residual
 
@@ -80,7 +81,7 @@ for name, network in {
     axes.plot(range(1, 101), flow.norms[0], label=f"{name}: {flow.rates[0]:.3f} a step back")
 axes.set_yscale("log")
 axes.set_xlabel("step t")
-axes.set_ylabel("norm of dL/dc_t (RNN: dL/dh_t)")
+axes.set_ylabel("norm of dL/dc_t, dL/dh_t")
 axes.legend(fontsize=8)
 plt.show()
 assert rates["RNN"] < rates["LSTM, forget bias 5"] and rates["LSTM, forget bias 0"] < 0.8
@@ -140,10 +141,10 @@ for name in MODELS:
     errors = trained[name, 0][1]
     axes.plot(50 * np.arange(1, len(errors) + 1), errors, label=name)
 axes.axhline(1 / 6, color="0.5", linestyle="--", linewidth=0.8)
-axes.text(0, 1 / 6 * 1.1, "always answering 1", fontsize=8, color="0.4")
+axes.text(axes.get_xlim()[1], 1 / 6 * 0.9, "always answering 1", fontsize=8, color="0.4", ha="right", va="top")
 axes.set_yscale("log")
 axes.set_xlabel("training step")
-axes.set_ylabel("mean squared error, new sequences")
+axes.set_ylabel("mean squared error")
 axes.legend()
 plt.show()
 

@@ -276,6 +276,23 @@ def test_activations_are_the_values_of_a_loop_by_hand(cell, mode):
             assert np.isnan(found[name][t, ~alive]).all()
 
 
+def test_values_that_no_rule_keeps():
+    """A state that is only added to: an opened unroll tells its values, a loop's tape cannot."""
+    W = numbers(3, 3).requires_grad_()
+
+    def step(x, s):
+        s = s + x @ W
+        s.name = "s"
+        return None, s
+
+    x, start = numbers(5, 2, 3), numbers(2, 3, seed=1)
+    _, last = tg.unroll(step, x, start)
+    assert np.allclose(activation_map(last)["step s"], start.data + np.cumsum(x.data @ W.data, axis=0))
+    _, last = tg.unroll(step, x, start, mode="eager")
+    with pytest.raises(TapeError, match="no record of the tape keeps the values of step s"):
+        activation_map(last)
+
+
 def logistic(x):
     return 1 / (1 + np.exp(-x))
 

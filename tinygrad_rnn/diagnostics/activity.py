@@ -116,13 +116,17 @@ class _Values:
 
     def __init__(self, what: str, outputs: Any) -> None:
         self.what = what
-        self.tape = expanded(outputs, values=True)
+        seen: dict[Record, Any] = {}
+        self.tape = expanded(outputs, values=True, seen=seen)
         self.reading = Reading(self.tape)
-        self.known, operands = known_values(self.tape)
+        self.known, operands = known_values(self.tape, seen)
         self.rows = masked_rows(self.tape, self.reading, operands)
 
     def of(self, paths: Sequence[Path]) -> dict[str, np.ndarray]:
         found = {path.name: self._stacked(path) for path in paths}
+        for name, values in found.items():
+            if values is None:
+                raise TapeError(f"{self.what}: no record of the tape keeps the values of {name}; run the loop with tg.unroll, which can tell them")
         return {name: values for name, values in found.items() if values is not None}
 
     def _stacked(self, path: Path) -> np.ndarray | None:

@@ -25,12 +25,12 @@ def value_norms(tape: Expanded) -> dict[Record, float]:
         return {record: norm(value) for record, value in known.items() if value.dtype.kind == "f"}
 
 
-def known_values(tape: Expanded) -> tuple[dict[Record, Any], dict[tuple[Record, int], Any]]:
-    """The value of every record where it can be known, and the operands that records keep, by their position.
+def known_values(tape: Expanded, seen: dict[Record, Any] | None = None) -> tuple[dict[Record, Any], dict[tuple[Record, int], Any]]:
+    """The value of every record where it can be known, and the operands that records keep, by their position; ``seen`` are values known beforehand.
 
     Raises ``TapeError`` if a backward pass released what the records kept.
     """
-    known: dict[Record, Any] = {}
+    known: dict[Record, Any] = dict(seen or {})
     operands: dict[tuple[Record, int], Any] = {}
     for record in tape.records:
         if record.is_leaf:
