@@ -128,7 +128,7 @@ def learn_to_add(make, lr, seed, steps, T=100):
     return model, errors
 
 
-seeds, steps = (range(5), {"RNN": 3000, "GRU": 3000, "LSTM": 3000}) if FULL else (range(1), {"RNN": 400, "GRU": 600, "LSTM": 1000})
+seeds, steps = (range(5), {"RNN": 2000, "GRU": 2000, "LSTM": 3000}) if FULL else (range(1), {"RNN": 400, "GRU": 600, "LSTM": 1000})
 trained = {(name, seed): learn_to_add(make, lr, seed, steps[name]) for name, (make, lr) in MODELS.items() for seed in seeds}
 for name in MODELS:
     print(f"{name:5}", "; ".join(f"{trained[name, seed][1][-1]:.4f} after {50 * len(trained[name, seed][1])} steps" for seed in seeds))
@@ -230,7 +230,7 @@ def learn_to_copy(network, T, lr, steps):
 
 T = 20
 floor = 10 * np.log(8) / (T + 20)
-steps = {"RNN": 6000, "GRU": 6000, "LSTM": 6000} if FULL else {"RNN": 600, "GRU": 1000}
+steps = {"RNN": 4000, "GRU": 4000, "LSTM": 4000} if FULL else {"RNN": 600, "GRU": 1000}
 copying = {
     "RNN": lambda: learn_to_copy(nn.RNN(10, 64, rng=0), T, 0.002, steps["RNN"]),
     "GRU": lambda: learn_to_copy(nn.GRU(10, 64, rng=0), T, 0.01, steps["GRU"]),

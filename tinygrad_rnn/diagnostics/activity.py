@@ -182,7 +182,8 @@ class GateStatistics:
             _, axes = plt.subplots(figsize=(7, 3))
         for name, values in self.values.items():
             flat = values.reshape(len(values), -1)
-            steps = np.arange(len(flat)) + 1
+            present = ~np.isnan(flat).all(axis=1)
+            flat, steps = flat[present], np.flatnonzero(present) + 1
             (line,) = axes.plot(steps, np.nanmean(flat, axis=1), label=name)
             axes.fill_between(steps, *np.nanquantile(flat, (0.1, 0.9), axis=1), color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set_ylim(0, 1)

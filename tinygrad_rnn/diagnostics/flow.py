@@ -17,6 +17,16 @@ from .paths import state_paths
 VANISHING, EXPLODING = 1e-3, 1e3
 """The shares of the gradient at the last step beyond which pictures show it as vanishing or exploding, too."""
 
+_REMEDIES: tuple[tuple[str, str, Any, str], ...] = (
+    (
+        "vanishing",
+        "vanishes",
+        min,
+        "early inputs teach nothing: use a GRU or an LSTM with forget_bias=1 or more (about the logarithm of the steps to remember), recurrent_init='orthogonal', or shorter sequences",
+    ),
+    ("exploding", "explodes", max, "clip it (fit(clip=1.0), optim.clip_grad_norm_), lower the learning rate, or scale the recurrent weights to a spectral radius of 1"),
+)
+
 
 class GradientFlow:
     """The norm of dL/dh_t for every step t and every state of every layer and direction.
@@ -59,23 +69,16 @@ class GradientFlow:
         return [_verdict(self._run(k), ratio) for k, ratio in enumerate(self.ratios)]
 
     @property
-    def advice(self) -> list[str]:
-        """What to do, in plain words: a sentence for each state whose gradient vanishes or explodes."""
-        return [text for text, _ in self.told]
-
-    @property
-    def told(self) -> list[tuple[str, str]]:
-        """The sentences of ``advice``, each with its verdict."""
-        found = []
-        for k, (name, verdict) in enumerate(zip(self.names, self.verdicts, strict=True)):
-            run = self._run(k)
-            between = f"{number(run[0])} at the first of {len(run)} steps, {number(run[-1])} at the last" if len(run) else ""
-            if verdict == "vanishing":
-                remedy = "use an LSTM with forget_bias=1 or more (about the logarithm of the steps to remember) or a GRU, recurrent_init='orthogonal', or shorter sequences"
-                found.append((f"the gradient of {name} vanishes: {between}, so that early inputs teach nothing; {remedy}", verdict))
-            elif verdict == "exploding":
-                remedy = "clip it (fit(clip=1.0), optim.clip_grad_norm_), lower the learning rate, or scale the recurrent weights to a spectral radius of 1"
-                found.append((f"the gradient of {name} explodes: {between}; {remedy}", verdict))
+    def advice(self) -> dict[str, str]:
+        """What to do, in plain words: a sentence for ``vanishing`` and one for ``exploding``, where a state's gradient is; each tells the figures of the worst."""
+        found = {}
+        for verdict, verb, worst, remedy in _REMEDIES:
+            states = [k for k, given in enumerate(self.verdicts) if given == verdict]
+            if states:
+                k = worst(states, key=lambda k: np.nan_to_num(self.ratios[k], nan=math.inf))
+                run = self._run(k)
+                others = f" (and of {', '.join(self.names[j] for j in states if j != k)})" if len(states) > 1 else ""
+                found[verdict] = f"the gradient of {self.names[k]}{others} {verb}: {number(run[0])} at the first of {len(run)} steps, {number(run[-1])} at the last; {remedy}"
         return found
 
     def table(self) -> str:
@@ -89,7 +92,7 @@ class GradientFlow:
         return _table(["|dL/dh_t|", *(f"t={t + 1}" for t in shown), "a step back", "verdict"], rows, "<" + ">" * (len(shown) + 1) + "<")
 
     def __str__(self) -> str:
-        return "\n".join([self.table(), *self.advice])
+        return "\n".join([self.table(), *self.advice.values()])
 
     __repr__ = __str__
 

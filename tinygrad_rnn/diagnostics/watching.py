@@ -35,12 +35,9 @@ class Watch:
         except TinygradError:
             # A network without time steps, or a tape that cannot be opened: there is nothing to tell.
             return
-        for verdict, mark in (("vanishing", " vanishes: "), ("exploding", " explodes: ")):
-            if verdict == "exploding" and self.clipped:
-                continue
-            told = [text for text, kind in found.told if kind == verdict]
-            if told:
-                self._tell(mark, step, told[0] + (f" (and that of {len(told) - 1} more)" if len(told) > 1 else ""))
+        for verdict, text in found.advice.items():
+            if not (verdict == "exploding" and self.clipped):
+                self._tell(" vanishes: " if verdict == "vanishing" else " explodes: ", step, text)
 
     def norm(self, norm: float, step: int) -> None:
         """Look at the norm of all gradients of a step."""

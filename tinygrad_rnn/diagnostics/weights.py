@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.tape import _table
+from ..core.tape import Record, _table
 from ..core.tensor import Tensor, is_tensor, tensor
 from ..core.transforms import jacobian
 from ..drawing.naming import number, size
@@ -225,6 +225,11 @@ def _units(outputs: Any) -> list[dict[str, Any]]:
     known, operands = known_values(tape)
     rows = masked_rows(tape, reading, operands)
     groups: dict[tuple[Any, ...], list[np.ndarray]] = {}
+    names: dict[tuple[Any, ...], str] = {}
+    cut: dict[Record, list[str]] = {}
+    for record in tape.records:
+        if not record.is_leaf and record.op.name == "getitem" and record.name and record.parents[0] is not None:
+            cut.setdefault(record.parents[0], []).append(record.name)
     for record in tape.records:
         if record.is_leaf or record.op.name not in _KINDS or record not in known or not record.shape:
             continue
@@ -237,6 +242,7 @@ def _units(outputs: Any) -> list[dict[str, Any]]:
             mask = rows.get(place[:2])
             if mask is not None and mask.shape == values.shape[:1]:
                 values = values[mask]
+        names[key] = record.name or (", ".join(cut[record]) if record in cut else "")
         axis = 1 if values.ndim == 4 else values.ndim - 1
         groups.setdefault(key, []).append(np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis]))
     counts: dict[tuple[str, str], int] = {}
@@ -244,12 +250,14 @@ def _units(outputs: Any) -> list[dict[str, Any]]:
         counts[scope, kind] = counts.get((scope, kind), 0) + 1
     seen: dict[tuple[str, str], int] = {}
     found = []
-    for (scope, kind, _), parts in groups.items():
+    for group, parts in groups.items():
+        scope, kind, _ = group
         k = seen[scope, kind] = seen.get((scope, kind), 0) + 1
         values = np.concatenate(parts)
         low = {"relu": -np.inf, "tanh": -0.99, "sigmoid": 0.005}[kind]
         high = {"relu": np.inf, "tanh": 0.99, "sigmoid": 0.995}[kind]
         saturated = ((values < low) | (values > high)).mean(axis=0) > 0.9
         dead = (values == 0).all(axis=0) if kind == "relu" else np.zeros(values.shape[1], bool)
-        found.append({"name": f"{scope} {kind}{f' {k}' if counts[scope, kind] > 1 else ''}".strip(), "kind": kind, "count": values.shape[1], "dead": dead, "saturated": saturated})
+        label = names[group] or f"{kind}{f' {k}' if counts[scope, kind] > 1 else ''}"
+        found.append({"name": f"{scope} {label}".strip(), "kind": kind, "count": values.shape[1], "dead": dead, "saturated": saturated})
     return found
