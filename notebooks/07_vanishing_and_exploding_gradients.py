@@ -256,4 +256,11 @@ assert saturated[np.inf] > 2 * saturated[1.0]
 # | 30 | 10 of 10 | 700 to 2,400 (1,000) | 0 of 10 | 0.24 to 0.27 |
 # | 50 | 0 of 10 | | 0 of 10 | 0.19 to 0.27 |
 #
-# Clipping takes care of what explodes. At T = 50 the first symbol is out of reach for another reason: the gradient vanishes, and there is nothing to clip. That needs another cell.
+# Clipping takes care of what explodes, and of nothing else. Before training, this is what is left of the gradient at the step of the first symbol:
+
+# %%
+for T in (20, 30, 50):
+    ids, order = data.temporal_order(T, 500, rng=999)
+    norms = tg.diagnostics.gradient_flow(nn.functional.cross_entropy(Order(0)(ids), order))["l0 h"]
+    print(f"T = {T}: 1/{norms[-1] / norms[T // 10]:.0f} of that at the last step")
+assert norms[T // 10] < norms[-1] / 100
