@@ -201,4 +201,7 @@ tg.diagnostics.gradient_flow(mean_squared(models["RNN"], (test, sums))).plot(axe
 plt.show()
 
 # %% [markdown]
-# RESULTS
+# ## The full setting
+#
+# `FULL=1 MPLBACKEND=Agg python notebooks/10_your_own_cell.py` at commit 3c65485, T = 200, 3,000 steps, seeds as above (three minutes of one core): mean squared error 0.0001 for the slate, 0.1877 for the RNN, whose gradient is exactly 0 in float32 at the first step.
+# Always answering 1 has 0.1667.
