@@ -182,7 +182,7 @@ from .ops.shaping import (
 from .replay import unroll
 
 if TYPE_CHECKING:
-    from . import data, drawing, files, nn, optim, testing, train
+    from . import data, diagnostics, drawing, files, nn, optim, testing, train
     from .drawing import Graph, graph
     from .files import load, save
 
@@ -194,7 +194,7 @@ abs = absolute
 pow = power
 
 # Parts that load when they are first used, so that the import costs little more than NumPy's.
-_PARTS = ("data", "drawing", "files", "nn", "optim", "testing", "train")
+_PARTS = ("data", "diagnostics", "drawing", "files", "nn", "optim", "testing", "train")
 _FUNCTIONS = {"save": "files", "load": "files", "graph": "drawing", "Graph": "drawing"}
 
 
@@ -261,6 +261,7 @@ __all__ = [
     "deg2rad",
     "detect_anomaly",
     "diag",
+    "diagnostics",
     "diagonal",
     "diff",
     "divide",

@@ -37,7 +37,7 @@ class History:
 
     Columns: ``step``, ``epoch``, ``loss`` (nats), ``bits`` (loss / ln 2), ``grad_norm`` (before clipping), ``lr``,
     ``validation`` (the mean loss, where it was measured, else None), ``symbols`` (targets in the batch), ``seconds``.
-    ``stopped`` says why the run ended. ``print`` shows a table, ``plot`` draws it, ``save`` writes CSV.
+    ``stopped`` says why the run ended, ``warnings`` what went wrong with its gradients and what to do. ``print`` shows a table, ``plot`` draws it, ``save`` writes CSV.
 
     >>> from tinygrad_rnn import train
     >>> history = train.History([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
@@ -48,6 +48,7 @@ class History:
     def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
         self.rows: list[dict[str, Any]] = list(rows)
         self.stopped = ""
+        self.warnings: list[str] = []
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -86,7 +87,7 @@ class History:
             cells.append(f"{sum(row.get('symbols') or 0 for row in part) / spent:,.0f}" if spent else "")
             rows.append(cells)
         table = _table(["step", "epoch", "loss", "bits", "|g|", "lr", "validation", "symbols/s"], rows, ">>>>>>>>")
-        return f"{table}\n{self.stopped}" if self.stopped else table
+        return "\n".join([table, *filter(None, [self.stopped]), *self.warnings])
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -236,6 +237,9 @@ def fit(
     the position in the data are in it. The position is the batches' own ``state_dict`` where they have one (as
     ``tinygrad_rnn.data`` gives), else the batches that were seen are skipped, which must then come in the same order.
 
+    The history's ``warnings`` say in plain words when gradients vanish or explode, and what to do: the flow through time is measured at steps 1, 10, 100 and so on
+    (see :func:`tinygrad_rnn.diagnostics.gradient_flow`), the norm of all gradients at each.
+
     Raises ``GradientError`` for a loss that is not finite, before it reaches the weights.
 
     >>> import numpy as np
@@ -263,6 +267,8 @@ def fit(
         raise ValueError("fit: ReduceLROnPlateau needs validate, for it steps with measurements")
     if checkpoint is not None and not os.path.isdir(os.path.dirname(os.path.abspath(checkpoint))):
         raise MissingFileError(f"fit: there is no folder for the checkpoint {os.fspath(checkpoint)}; make it first")
+    from .diagnostics.watching import Watch
+
     run = _Run(model, batches, _Loss(loss), optimizer, schedule, checkpoint)
     if resume and checkpoint is not None and os.path.exists(checkpoint):
         run.load()
@@ -270,6 +276,7 @@ def fit(
         run.stopped = f"no better validation in {patience}, best {run.history.best:.4f}"
     if any([steps is not None and run.step >= steps, epochs is not None and run.epoch >= epochs, seconds is not None and run.seconds >= seconds]):
         run.stopped = "the checkpoint is of a run that was done"
+    watch = Watch(run.history, clip)
     bar = _bar(progress, run, epochs, steps, batches)
     began, spent, resumed = time.perf_counter(), run.seconds, run.step
     with _Interrupt() as interrupt:
@@ -281,7 +288,9 @@ def fit(
                     value = run.loss(model, batch)
                     number = value.item()
                     if not math.isfinite(number):
-                        raise GradientError(f"fit: the loss is {number} at step {run.step + 1} (epoch {run.epoch}); lower the learning rate, clip, or look for it under tg.detect_anomaly()")
+                        raise GradientError(f"fit: the loss is {number} at step {run.step + 1} (epoch {run.epoch}); lower the learning rate, clip, or look for it under tg.detect_anomaly()" + "".join(f"\n{text}" for text in run.history.warnings))
+                    if not pending:
+                        watch.flow(value, run.step + 1)
                     (value if run.group == 1 else value / run.group).backward()
                     pending, symbols, losses = pending + 1, symbols + count(batch), losses + number
                     if pending < run.group:
@@ -291,6 +300,7 @@ def fit(
                     norm = clip_grad_norm_(optimizer_parameters(optimizer), math.inf if clip is None else clip)
                     optimizer.step()
                     optimizer.zero_grad()
+                    watch.norm(norm, run.step + 1)
                     if schedule is not None and not _on_validation(schedule):
                         schedule.step()
                     run.step += 1
@@ -415,7 +425,7 @@ class _Run:
         arrays: dict[str, np.ndarray] = {}
         state = {
             "step": self.step, "epoch": self.epoch, "index": self.index, "stale": self.stale, "measured_at": self.measured_at, "seconds": self.seconds,
-            "history": self.history.rows, "optimizer": self.optimizer.state_dict(),
+            "history": self.history.rows, "warnings": self.history.warnings, "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "data": self.batches.state_dict() if hasattr(self.batches, "state_dict") else None,
             "carried": {"structure": tree.structure(self.loss.state), "leaves": [leaf.numpy() for leaf in tree.leaves(self.loss.state)]},
@@ -461,7 +471,7 @@ class _Run:
             raise
         self.step, self.epoch, self.stale, self.seconds, self.measured_at = (state[name] for name in ("step", "epoch", "stale", "seconds", "measured_at"))
         self.skip = 0 if state["data"] is not None else state["index"]
-        self.history.rows = state["history"]
+        self.history.rows, self.history.warnings = state["history"], state.get("warnings", [])
         leaves = iter([wrap(np.array(leaf)) for leaf in state["carried"]["leaves"]])
         self.loss.state = tree.like(state["carried"]["structure"], leaves)
         self.best = None if state["best"] is None else {name: np.array(value) for name, value in state["best"].items()}

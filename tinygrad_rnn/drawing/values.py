@@ -20,7 +20,17 @@ def value_norms(tape: Expanded) -> dict[Record, float]:
 
     Raises ``TapeError`` if a backward pass released what the records kept.
     """
-    known: dict[Record, Any] = {}
+    known, _ = known_values(tape)
+    with np.errstate(all="ignore"):
+        return {record: norm(value) for record, value in known.items() if value.dtype.kind == "f"}
+
+
+def known_values(tape: Expanded, seen: dict[Record, Any] | None = None) -> tuple[dict[Record, Any], dict[tuple[Record, int], Any]]:
+    """The value of every record where it can be known, and the operands that records keep, by their position; ``seen`` are values known beforehand.
+
+    Raises ``TapeError`` if a backward pass released what the records kept.
+    """
+    known: dict[Record, Any] = dict(seen or {})
     operands: dict[tuple[Record, int], Any] = {}
     for record in tape.records:
         if record.is_leaf:
@@ -37,8 +47,7 @@ def value_norms(tape: Expanded) -> dict[Record, float]:
             value = _again(record, known, operands)
             if value is not _UNKNOWN:
                 known[record] = value
-    with np.errstate(all="ignore"):
-        return {record: norm(value) for record, value in known.items() if value.dtype.kind == "f"}
+    return known, operands
 
 
 def _kept(record: Record, known: dict[Record, Any], operands: dict[tuple[Record, int], Any]) -> None:

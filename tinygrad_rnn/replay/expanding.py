@@ -175,11 +175,11 @@ class Expanded:
         self.records = reachable(self.roots)
 
 
-def expanded(outputs: Tensor | Iterable[Tensor], *, values: bool = False) -> Expanded:
+def expanded(outputs: Tensor | Iterable[Tensor], *, values: bool = False, seen: dict[Record, Any] | None = None) -> Expanded:
     """The tape of outputs with each replayed unroll as the records of its steps, each in its scope.
 
     Without ``values`` nothing is computed, and a tape whose values were released will do. With them the records hold what
-    their rules read, so that a sweep can run; ``TapeError`` says if they were released.
+    their rules read, so that a sweep can run; ``TapeError`` says if they were released. ``seen`` is filled with the value of every record of an opened unroll.
 
     >>> import tinygrad_rnn as tg
     >>> from tinygrad_rnn.replay.expanding import expanded
@@ -197,7 +197,7 @@ def expanded(outputs: Tensor | Iterable[Tensor], *, values: bool = False) -> Exp
         expansion = getattr(node.op, "expansion", None)
         if expansion is not None:
             parents = [None if p is None else stands_for.get(p, p) for p in node.parents]
-            results[node] = _with_values(node, parents) if values else expansion.records(node, parents)
+            results[node] = _with_values(node, parents, seen) if values else expansion.records(node, parents)
         elif node.parents[0] in results:
             found = results[node.parents[0]][node.static[0]]
             if found is not None:
@@ -220,7 +220,7 @@ def _roots(what: str, outputs: Any) -> list[Record]:
     return roots
 
 
-def _with_values(one: Record, parents: Sequence[Record | None]) -> list[Record | None]:
+def _with_values(one: Record, parents: Sequence[Record | None], seen: dict[Record, Any] | None) -> list[Record | None]:
     if one.saved is None:
         raise released(one)
     pull = one.saved[0]
@@ -228,7 +228,12 @@ def _with_values(one: Record, parents: Sequence[Record | None]) -> list[Record |
     for t, constant in zip(given, one.constants or (), strict=False):
         if constant is not None:
             t._name, t._constant = constant.name, constant
-    results = [t._node for t in pull.opened(given)]
+
+    def observe(op: Any, values: tuple[Any, ...], out: Any) -> None:
+        if seen is not None and out._node is not None:
+            seen[out._node] = out._data
+
+    results = [t._node for t in pull.opened(given, () if seen is None else (observe,))]
     below = {p for p in parents if p is not None}
     made = [r for r in reachable([r for r in results if r is not None], lambda r: r not in below) if r not in below]
     for k, record in enumerate(made):

@@ -319,11 +319,11 @@ def replay(
             return expanded(g)
         return backward.run(steps, reverse, space, kept.others, o_arrays, [g.parts.get(k) for k in range(len(results))])
 
-    def opened(given: list[Tensor]) -> list[Any]:
+    def opened(given: list[Tensor], observers: tuple[Any, ...] = ()) -> list[Any]:
         """The results as all steps through the operations give them, from tensors that hold what this call was given."""
         unchanged()
         end = plan.x + plan.state
-        with installed(enable_grad().derive(state)):
+        with installed(enable_grad().derive(state).replace(observers=observers)):
             outs, last = expand(plan, steps, reverse, given[: plan.x], others, given[plan.x : end], given[end:], name, labels)
         return [*outs, *last]
 

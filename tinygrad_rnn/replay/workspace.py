@@ -83,5 +83,6 @@ class Lease:
         self.workspace = POOL.take(kind) or make()
 
     def __del__(self) -> None:
-        if hasattr(self, "workspace"):
+        # When the interpreter ends the module's names may be gone before the last tensors are.
+        if hasattr(self, "workspace") and POOL is not None:
             POOL.give(self.kind, self.workspace)
