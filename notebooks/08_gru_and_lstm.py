@@ -253,4 +253,16 @@ assert losses["GRU"][-50:].mean() < 0.85 * floor, "the GRU remembers"
 assert losses["RNN"][:600][-50:].mean() > 0.98 * floor, "the RNN has only learnt when to be silent"
 
 # %% [markdown]
-# RESULTS
+# ## The full setting
+#
+# `FULL=1 MPLBACKEND=Agg python notebooks/08_gru_and_lstm.py` at commit 8796887 (two to three minutes of one core).
+#
+# Adding, T = 100, seeds 0 to 4; a run ends when the mean squared error on 500 new sequences is below 0.005; always answering 1 has 0.1667:
+#
+# | | errors at the end | after how many steps |
+# |---|---|---|
+# | RNN | 0.194, 0.168, 0.170, 0.175, 0.180 | 2,000, not solved |
+# | GRU | 0.0047, 0.0030, 0.0034, 0.0041, 0.0017 | 350 each |
+# | LSTM | 0.0019, 0.0030, 0.0049, 0.0040, 0.0049 | 650, 850, 700, 900, 1,000 |
+#
+# Copy memory, T = 20, seed 0, 4,000 steps; without a memory 0.5199 nats: RNN 0.5203, GRU 0.1884, LSTM 0.2666.
