@@ -83,7 +83,7 @@ learnt = bits(test)
 
 # %%
 axis = history.plot().axes[0]
-for n in (2, 4, 5):
+for n in (2, 3, 5):
     axis.axhline(ngrams[n], color="0.6", linewidth=0.8, linestyle="--")
     axis.text(len(history), ngrams[n] + 0.05, f"{n}-gram", fontsize=8, ha="right")
 print(f"the network {learnt:.3f} bits a character, the best n-gram model {min(ngrams.values()):.3f}")
