@@ -51,8 +51,9 @@ def census(folder):
 
 def made_up(rng):
     syllables = [a + b for a in "bdklmnrst" for b in "aeiou"]
-    made = {"".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(6000)}
-    return [(name + ending, kind) for name in sorted(made) for ending, kind in [(("na", "la", "e", "")[rng.integers(4)], 0), (("n", "rd", "s", "")[rng.integers(4)], 1)][:: rng.choice((-1, 1))][:1]]
+    stems = sorted({"".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(6000)})
+    endings, kinds = (("na", "la", "e", ""), ("n", "rd", "s", "")), rng.integers(2, size=len(stems)).tolist()
+    return [(stem + endings[kind][rng.integers(4)], kind) for stem, kind in zip(stems, kinds, strict=True)]
 
 
 found = importlib.util.find_spec("names")

@@ -90,6 +90,8 @@ print(f"the network {learnt:.3f} bits a character, the best n-gram model {min(ng
 assert learnt < min(ngrams.values()) - 0.05
 
 # %% [markdown]
+# `SEED` 0, 1 and 2 gave 1.888, 1.899 and 1.877 bits; `FULL = True`, 256 units for 24 epochs with dropout, gave 1.797 with seed 0. (Python 3.11's topics; they differ a little between versions.)
+#
 # ## The same in PyTorch
 #
 # Names and layouts are PyTorch's, so that the weights fit as they are. From the same start, with the same windows, the same losses follow; and the trained weights need the same bits there.
@@ -168,6 +170,8 @@ print(f"unit {unit} of {HIDDEN}: correlation {abs(correlation[unit]):.2f} over {
 assert abs(correlation[unit]) > 0.4
 
 # %% [markdown]
+# The weights of the seeds 1 and 2 have such a unit too, with a correlation of 0.50 and 0.62.
+#
 # Its activation along a stretch of unseen text, orange where it is high and blue where it is low:
 
 # %%
