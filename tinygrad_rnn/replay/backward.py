@@ -73,7 +73,9 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
     known = {id(a.value) for i in program.instructions for a in constants(i.arguments)}
     if any(isinstance(a.value, np.ndarray) and id(a.value) not in known for i in trace.program.instructions for a in constants(i.arguments)):
         raise Unreplayable("the gradient of one of its operations makes arrays of its own, which may depend on values")
-    return trace.program, [trace.place(found[t._node][0]) if t._node is not None and t._node in found else None for t in leaves], seeds
+    derived, places = trace.program, [trace.place(found[t._node][0]) if t._node is not None and t._node in found else None for t in leaves]
+    trace.forget()
+    return derived, places, seeds
 
 
 _LINEAR = set("transpose reshape getitem scatter columns panels negative add subtract sum broadcast_to astype".split())

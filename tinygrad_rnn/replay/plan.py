@@ -332,8 +332,9 @@ class Loop:
         shape = self.program.shape(result)
         if self._same_always(argument) and self.program.at(argument).shape != shape and 0 < math.prod(shape) <= _SMALL:
             # Rows that repeat are read row by row; a full copy, in the cache, is read at once.
-            self.broadcast[f"b{name}"] = (argument, shape)
-            return f"b{name}"
+            full = f"b{name}_{'_'.join(map(str, shape))}"
+            self.broadcast[full] = (argument, shape)
+            return full
         return name
 
     def compile(self, extra: list[str], first: Sequence[str] = ()) -> None:
@@ -407,6 +408,7 @@ class Loop:
             for space in spaces:
                 if root in space.arrays or (root in self.scratch and space is spaces[-1]):
                     space.bound[word] = value
+                    space.views += steps if moves else 1
         given = [bound[word] for word, _, _ in self.words]
         with np.errstate(over="ignore"):
             self.function(steps, *given)

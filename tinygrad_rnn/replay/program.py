@@ -121,19 +121,20 @@ def _coded(argument: Any) -> Any:
     return type(value).__name__, repr(value) if isinstance(value, float) or value.__hash__ is None else value
 
 
+def _renamed(argument: Any, same: Mapping[int, int]) -> Any:
+    if isinstance(argument, Value):
+        return argument._replace(index=same.get(argument.index, argument.index))
+    return tuple([_renamed(part, same) for part in argument]) if type(argument) is tuple else argument
+
+
 def merged(instructions: Iterable[Instruction]) -> tuple[list[Instruction], dict[int, int]]:
     """The instructions with each computation once, and for each result that went the one that stands for it."""
     kept: list[Instruction] = []
     same: dict[int, int] = {}
     seen: dict[Any, int] = {}
 
-    def renamed(argument: Any) -> Any:
-        if isinstance(argument, Value):
-            return argument._replace(index=same.get(argument.index, argument.index))
-        return tuple(map(renamed, argument)) if type(argument) is tuple else argument
-
     for op, arguments, result in instructions:
-        arguments = tuple(map(renamed, arguments))
+        arguments = tuple([_renamed(a, same) for a in arguments])
         key = (op, *map(_coded, arguments))
         if key in seen:
             same[result] = seen[key]
@@ -141,6 +142,11 @@ def merged(instructions: Iterable[Instruction]) -> tuple[list[Instruction], dict
             seen[key] = result
             kept.append(Instruction(op, arguments, result))
     return kept, same
+
+
+def identity(tensor: Tensor) -> tuple[int, int]:
+    """What makes a tensor from outside another one: its memory, and its place on the tape, since a weight and its detached self are two."""
+    return id(tensor._data if tensor._source is None else tensor._source), id(tensor._node)
 
 
 class Trace:
@@ -176,6 +182,11 @@ class Trace:
 
     next = draw
 
+    def forget(self) -> None:
+        """Let go of all that was seen."""
+        self.program = Program()
+        self._places, self._outer, self._kept = {}, {}, []
+
     def read(self, what: str) -> None:
         """The step looked at a value: what it did next may depend on it."""
         self.reason = self.reason or what
@@ -202,8 +213,7 @@ class Trace:
         origin = tensor._data if tensor._source is None else tensor._source
         found = self._places.get(id(origin))
         if found is None:
-            # A weight and its detached self share their memory, and are two.
-            key = (id(origin), id(tensor._node))
+            key = identity(tensor)
             if key not in self._outer:
                 self._outer[key] = Outer(len(self.program.outer))
                 self.program.outer.append(tensor)
@@ -234,21 +244,22 @@ class Trace:
         self.program.instructions.append(Instruction(op, arguments, self._new(out._data).index))
 
 
+def _looked_up(argument: Any, values: Sequence[Any], outer: Sequence[Any]) -> Any:
+    if isinstance(argument, Value):
+        return values[argument.index]._data if argument.raw else values[argument.index]
+    if isinstance(argument, Outer):
+        return outer[argument.index]
+    if isinstance(argument, Constant):
+        return argument.value
+    return tuple([_looked_up(part, values, outer) for part in argument])
+
+
 def interpret(program: Program, given: Mapping[int, Any], outer: Sequence[Any]) -> list[Any]:
     """Run a program on tensors, inputs and draws given by their numbers, through the operations themselves: every value of it."""
     values: list[Any] = [given.get(k) for k in range(len(program.arrays))]
 
-    def read(argument: Any) -> Any:
-        if isinstance(argument, Value):
-            return values[argument.index]._data if argument.raw else values[argument.index]
-        if isinstance(argument, Outer):
-            return outer[argument.index]
-        if isinstance(argument, Constant):
-            return argument.value
-        return tuple(map(read, argument))
-
     for op, arguments, result in program.instructions:
-        named = dict(zip(op.parameters, map(read, arguments), strict=True))
+        named = dict(zip(op.parameters, [_looked_up(a, values, outer) for a in arguments], strict=True))
         out = op.function(*[named[p] for p in op.positional], **{p: named[p] for p in op.keyword})
         values[result] = out if is_tensor(out) else wrap(np.asarray(out))
     return values

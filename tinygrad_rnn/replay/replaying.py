@@ -226,7 +226,7 @@ class Plan:
             if index not in arrays:
                 arrays |= self._stacks(steps, [index])
         self.loop.run(steps, reverse, arrays, value, (kept, short))
-        ends = [arrays[slot][0 if reverse else -1].copy() for slot in self.slots]
+        ends = [arrays[slot][0 if reverse else -1, ...].copy() for slot in self.slots]
         given = [*inputs, *first, *outer]
         for index in self.exposed:
             # A view of what the caller holds would change with it.
@@ -288,6 +288,7 @@ LIMIT = 64
 
 def remember(key: Any, plan: Plan | str) -> None:
     PLANS[key] = plan
+    PLANS.move_to_end(key)
     while len(PLANS) > LIMIT:
         PLANS.popitem(last=False)
 

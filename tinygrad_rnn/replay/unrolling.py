@@ -17,7 +17,7 @@ from ..ops.shaping import reshape, stack
 from . import tree
 from .compiled import available
 from .explaining import Explanation, explained
-from .program import Program, Trace, Unreplayable, in_fortran_order
+from .program import Program, Trace, Unreplayable, identity, in_fortran_order
 from .replaying import LIMIT, PLANS, Kept, Plan, at, remember, replay
 
 _MODES = ("auto", "eager", "replay")
@@ -60,7 +60,10 @@ def unroll(
     if mode not in _MODES:
         raise ShapeError(f"unroll: mode must be one of {', '.join(_MODES)}, got {mode!r}")
     run = _prepared(step, inputs, state, lengths, reverse, name)
-    reason = "" if mode == "eager" or run.steps < (3 if mode == "auto" else 2) else run.replay()
+    try:
+        reason = "" if mode == "eager" or run.steps < (3 if mode == "auto" else 2) else run.replay()
+    finally:
+        run.forget()
     if run.results is not None:
         return run.results
     if mode == "replay" and reason:
@@ -103,7 +106,10 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
     d4  matmul     d3, d0    (1, 1)  summed              8
     """
     run = _prepared(step, inputs, state, lengths, reverse, "step")
-    found = "there is one step alone" if run.steps < 2 else run.planned()
+    try:
+        found = "there is one step alone" if run.steps < 2 else run.planned()
+    finally:
+        run.forget()
     if isinstance(found, str):
         return Explanation("eager", found)
     xs, states = len(list(tree.leaves(run.inputs))), len(list(tree.leaves(run.state)))
@@ -189,8 +195,21 @@ _KNOWN: dict[Any, Known] = {}
 
 _SAID: set[str] = set()
 
-_COMPARED: weakref.WeakKeyDictionary[Any, dict[Any, str]] = weakref.WeakKeyDictionary()
-"""For each step, or cell that it comes from, and each program: what the comparison of two steps said."""
+_COMPARED: dict[int, tuple[weakref.ref[Any], dict[Any, str]]] = {}
+"""For each step, or cell that it comes from, by its identity, and each program: what the comparison of two steps said."""
+
+
+def _memory(origin: Any) -> dict[Any, str]:
+    """What is known of a step; of one that nobody can refer to weakly nothing is remembered."""
+    number = id(origin)
+    found = _COMPARED.get(number)
+    if found is None or found[0]() is not origin:
+        try:
+            found = weakref.ref(origin, lambda _: _COMPARED.pop(number, None)), {}
+        except TypeError:
+            return {}
+        _COMPARED[number] = found
+    return found[1]
 
 
 class _Unrolling:
@@ -202,6 +221,7 @@ class _Unrolling:
         self.done: list[tuple[Any, Any]] = []
         """What the first steps gave, in the order in which they run."""
         self.results: tuple[Any, Any] | None = None
+        self.traces: list[Trace] = []
 
     def time(self, k: int) -> int:
         return self.steps - 1 - k if self.reverse else k
@@ -232,10 +252,16 @@ class _Unrolling:
         """Run the next step under a trace; gives it and where its results are."""
         state = self.done[-1][1] if self.done else self.state
         trace = Trace(self.outer.draws)
+        self.traces.append(trace)
         y, new = self.one(len(self.done), state, trace)
         self.done.append((y, new))
         trace.program.labels = trace.labels()
         return trace, [trace.place(leaf) for leaf in [*tree.leaves(y), *tree.leaves(new)]]
+
+    def forget(self) -> None:
+        """Empty the traces: the records of the steps that ran know them, and would keep all that they saw alive."""
+        for trace in self.traces:
+            trace.forget()
 
     def replay(self) -> str:
         """Try to replay: sets ``results``, or gives the reason why not; steps that ran are kept."""
@@ -259,6 +285,7 @@ class _Unrolling:
             known = _KNOWN.get(signature)
             plan = None if known is None else PLANS.get(known.key)
             if known is not None and isinstance(plan, Plan):
+                _KNOWN[signature] = _KNOWN.pop(signature)
                 remember(known.key, plan)
                 return Planned(plan, [self.step.tensors[k] for k in known.outer], known.labels, [], known.structure)
         trace, places = self.traced()
@@ -269,7 +296,7 @@ class _Unrolling:
         recording = self.outer.recording and any(t._node is not None for t in [*xs, *states, *program.outer])
         key = (program.key(), tuple(places), tree.structure(y), tree.structure(self.state), self.mask is not None, recording, wanted, available())
         drawn = [program]
-        seen = _COMPARED.setdefault(getattr(self.step, "origin", self.step), {})
+        seen = _memory(getattr(self.step, "origin", self.step))
         if key not in seen:
             if len(seen) >= 4 * LIMIT:
                 seen.clear()
@@ -285,9 +312,9 @@ class _Unrolling:
         if isinstance(plan, str):
             return plan
         if isinstance(self.step, Pure) and not program.draws:
-            numbers = {id(t): k for k, t in enumerate(self.step.tensors)}
-            if all(id(t) in numbers for t in program.outer):
-                _KNOWN[signature] = Known(key, [numbers[id(t)] for t in program.outer], program.labels, tree.structure(y))
+            numbers = {identity(t): k for k, t in enumerate(self.step.tensors)}
+            if all(identity(t) in numbers for t in program.outer):
+                _KNOWN[signature] = Known(key, [numbers[identity(t)] for t in program.outer], program.labels, tree.structure(y))
                 while len(_KNOWN) > LIMIT:
                     del _KNOWN[next(iter(_KNOWN))]
         return Planned(plan, program.outer, program.labels, drawn, tree.structure(y))
@@ -296,7 +323,9 @@ class _Unrolling:
         """What two calls of a pure step have in common that run by one plan."""
         kinds = [(t._data.shape, t._data.dtype.str, t._node is not None) for t in (*xs, *states, *step.tensors)]
         orders = [in_fortran_order(t._data) for t in step.tensors]
-        return step.key, tuple(kinds), tuple(orders), tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording, available()
+        first: dict[Any, int] = {}
+        same = [first.setdefault(identity(t), k) for k, t in enumerate(step.tensors)]
+        return step.key, tuple(kinds), tuple(orders), tuple(same), tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording, available()
 
     def _compare(self, trace: Trace, places: list[Any], drawn: list[Program]) -> str:
         """Whether a second step does the same as the first: the reason why not, or nothing."""
@@ -366,10 +395,12 @@ class _Unrolling:
                 roots.append((leaf._node, cotangents[len(ys) + k]))
         targets = list({t._node for t in [*xs, *states, *outer] if t._node is not None})
         theirs = run_sweep(roots, targets, stop=True, retain_graph=True) if roots else {}
+        # A gradient that is zero comes out as the noise of others.
+        floor = 0.01 * max([_size(np.asarray(g)) for g, _ in theirs.values()], default=0.0)
         for t in [*xs, *states, *outer]:
             if t._node is not None:
                 a, b = ours.get(t._node, np.zeros(t.shape, t.dtype)), theirs[t._node][0] if t._node in theirs else np.zeros(t.shape, t.dtype)
-                if not _close(np.asarray(a, t.dtype), np.asarray(b)):
+                if not _close(np.asarray(a, t.dtype), np.asarray(b), floor):
                     return False
         return True
 
@@ -394,14 +425,19 @@ class _Unrolling:
         return tree.like(outputs[0], iter([stack(column) for column in columns])), self.done[-1][1]
 
 
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are of one dtype and shape and equal but for rounding."""
+def _size(a: np.ndarray) -> float:
+    """The largest finite magnitude."""
+    return float(np.max(np.abs(a), initial=0, where=np.isfinite(a))) if a.dtype.kind == "f" else 0.0
+
+
+def _close(a: np.ndarray, b: np.ndarray, floor: float = 0.0) -> bool:
+    """Whether two arrays are of one dtype and shape and equal but for rounding, of numbers as large as ``floor`` at least."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.dtype.kind != "f" or not a.size:
         return bool(np.array_equal(a, b))
     with np.errstate(all="ignore"):
-        scale = float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))
+        scale = max(_size(b), floor)
         return bool(np.allclose(a, b, rtol=0, atol=float(np.finfo(a.dtype).eps) * 1e4 * (scale + 1e-30), equal_nan=True))
 
 

@@ -19,11 +19,17 @@ class Workspace:
     def __init__(self, arrays: dict[int, np.ndarray], buffers: Iterable[np.ndarray] = ()) -> None:
         self.arrays, self.buffers = arrays, list(buffers)
         self.bound: dict[str, Any] = {}
+        self.views = self.counted = 0
         self.again: Workspace | None = None
         """The same arrays as the backward pass reads them."""
         owned = {id(base): base for array in [*arrays.values(), *self.buffers] for base in [array if array.base is None else array.base]}
         self.owned = list(owned.values())
-        self.nbytes = sum(array.nbytes for array in self.owned)
+        self._bytes = sum(array.nbytes for array in self.owned)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes, with the views: about 120 bytes each."""
+        return self._bytes + 120 * (self.views + (0 if self.again is None else self.again.views))
 
 
 class Pool:
@@ -55,7 +61,8 @@ class Pool:
         with self._lock:
             self._free.setdefault(kind, []).append(workspace)
             self._free.move_to_end(kind)
-            self._bytes += workspace.nbytes
+            workspace.counted = workspace.nbytes
+            self._bytes += workspace.counted
             self._held += 1
             while self._bytes > self.limit or self._held > self.count:
                 oldest = next(iter(self._free))
@@ -67,7 +74,7 @@ class Pool:
 
     def _removed(self, free: list[Workspace]) -> Workspace:
         workspace = free.pop()
-        self._bytes -= workspace.nbytes
+        self._bytes -= workspace.counted
         self._held -= 1
         return workspace
 

@@ -1,0 +1,136 @@
+"""unroll: what is remembered from call to call must not change a later one, nor keep anything alive."""
+
+import dataclasses
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.replay import replaying, workspace
+
+
+def numbers(*shape, seed=0, grad=True):
+    return tg.tensor(np.random.default_rng([seed, *shape]).standard_normal(shape), requires_grad=grad)
+
+
+def agree(step, tensors, x, h):
+    """Replay gives what eager mode gives, values and gradients."""
+    results = []
+    for mode in ("replay", "eager"):
+        y, last = tg.unroll(step, x, h, mode=mode)
+        leaves = [*(last if isinstance(last, tuple) else (last,)), *([] if y is None else [y])]
+        loss = sum(((leaf * leaf).sum() for leaf in leaves), start=tg.tensor(0.0))
+        results.append([*leaves, *tg.grad(loss, tensors, allow_unused=True)])
+    for a, b in zip(*results, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-11, atol=1e-11)
+
+
+def test_tied_tensors_of_a_pure_step_are_not_those_of_an_untied_one():
+    x = numbers(6, 5, 3, grad=False)
+    tied = nn.GRU(3, 4, rng=0, dtype="float64")
+    tied._cells[0].bias_hh = tied._cells[0].bias_ih
+    tied(x)
+    results = []
+    for mode in ("replay", "eager"):
+        network = nn.GRU(3, 4, rng=0, dtype="float64")
+        network.mode = mode
+        y, _ = network(x)
+        y.sum().backward()
+        results.append([y.detach().numpy(), *(p.grad.numpy() for p in network.parameters())])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@dataclasses.dataclass
+class Unhashable:
+    w: object
+
+    def __call__(self, x, h):
+        h = tg.tanh(x + h @ self.w)
+        return h, h
+
+
+class Slotted:
+    __slots__ = ("w",)
+
+    def __init__(self, w):
+        self.w = w
+
+    def __call__(self, x, h):
+        h = tg.tanh(x + h @ self.w)
+        return h, h
+
+
+@pytest.mark.parametrize("kind", [Unhashable, Slotted])
+def test_any_object_that_can_be_called_is_a_step(kind):
+    w = numbers(4, 4, seed=1)
+    agree(kind(w), [w], numbers(5, 2, 4), numbers(2, 4))
+
+
+def test_a_state_of_no_axes_stays_an_array():
+    _, last = tg.unroll(lambda x, h: (None, h * 0.5 + x), numbers(4), tg.tensor(0.0, dtype=np.float64), mode="replay")
+    assert type(last.detach().numpy()) is np.ndarray and last.shape == ()
+
+
+def test_a_step_keeps_nothing_alive_without_the_garbage_collector():
+    gc.disable()
+    try:
+        w, x = numbers(4, 4, seed=1), numbers(6, 2, 4)
+        constant = np.ones(4)
+        _, last = tg.unroll(lambda x, h: (None, tg.tanh(x @ w * constant + h)), x, numbers(2, 4), mode="replay")
+        last.sum().backward()
+        alive = [weakref.ref(a) for a in (w._data, x._data, constant)]
+        del w, x, last, constant
+        assert [ref() is None for ref in alive] == [True] * 3
+    finally:
+        gc.enable()
+
+
+def test_kept_views_count_as_memory(monkeypatch):
+    monkeypatch.setenv("TINYGRAD_RNN_COMPILE", "never")
+    network = nn.LSTM(2, 2, rng=0)
+    monkeypatch.setattr(workspace.Pool, "limit", 3_000_000)
+    for steps in range(900, 930):
+        network(tg.zeros(steps, 1, 2))[0].sum().backward()
+    spaces = [space for free in workspace.POOL._free.values() for space in free]
+    assert sum(space.views for space in spaces) * 120 <= sum(space.counted for space in spaces) <= 3_000_000
+
+
+def test_one_weight_may_be_broadcast_to_several_shapes():
+    w, row = numbers(seed=1), numbers(4, seed=2)
+
+    def step(x, state):
+        a, b = state
+        return None, (tg.tanh(a * w + x * row), tg.tanh(b * w + a[:, :2] * row[:2]))
+
+    agree(step, [w, row], numbers(5, 3, 4), (numbers(3, 4), numbers(3, 2)))
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_no_reason_to_refuse_a_plan():
+    W, b = numbers(3, 3, seed=1), numbers(3, seed=2)
+
+    def step(x, h):
+        k = x + h @ W + b
+        k = k - k.mean(axis=0)
+        h = tg.tanh(k / tg.sqrt((k * k).mean(axis=0) + 1e-5))
+        return h, h
+
+    for dtype in (np.float32, np.float64):
+        x, h = numbers(5, 4, 3), numbers(4, 3)
+        W, b = (tg.tensor(t.detach().numpy().astype(dtype), requires_grad=True) for t in (W, b))
+        assert tg.unroll.explain(step, x.astype(dtype), h.astype(dtype)).mode == "replay"
+
+
+def test_the_plan_that_was_used_last_is_the_last_to_go():
+    network = nn.GRU(3, 4, rng=0)
+    network(tg.zeros(5, 2, 3))[0].sum().backward()
+    for k in range(replaying.LIMIT - 1):
+        tg.unroll(lambda x, h, k=k: (x, h * (k + 0.25)), numbers(3, 2, 2), numbers(2, 2), mode="replay")
+        network(tg.zeros(5, 2, 3))[0].sum().backward()
+    keys = list(replaying.PLANS)
+    assert len(keys) == replaying.LIMIT and len(replaying.PLANS[keys[-1]].laid.instructions) > 10
