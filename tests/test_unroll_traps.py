@@ -77,15 +77,17 @@ def test_a_state_of_no_axes_stays_an_array():
     assert type(last.detach().numpy()) is np.ndarray and last.shape == ()
 
 
+def once():
+    w, x, constant = numbers(4, 4, seed=1), numbers(6, 2, 4), np.ones(4)
+    _, last = tg.unroll(lambda x, h: (None, tg.tanh(x @ w * constant + h)), x, numbers(2, 4), mode="replay")
+    last.sum().backward()
+    return [weakref.ref(a) for a in (w._data, x._data, constant)]
+
+
 def test_a_step_keeps_nothing_alive_without_the_garbage_collector():
     gc.disable()
     try:
-        w, x = numbers(4, 4, seed=1), numbers(6, 2, 4)
-        constant = np.ones(4)
-        _, last = tg.unroll(lambda x, h: (None, tg.tanh(x @ w * constant + h)), x, numbers(2, 4), mode="replay")
-        last.sum().backward()
-        alive = [weakref.ref(a) for a in (w._data, x._data, constant)]
-        del w, x, last, constant
+        alive = once()
         assert [ref() is None for ref in alive] == [True] * 3
     finally:
         gc.enable()
@@ -134,3 +136,10 @@ def test_the_plan_that_was_used_last_is_the_last_to_go():
         network(tg.zeros(5, 2, 3))[0].sum().backward()
     keys = list(replaying.PLANS)
     assert len(keys) == replaying.LIMIT and len(replaying.PLANS[keys[-1]].laid.instructions) > 10
+
+
+def test_a_gru_keeps_no_more_than_its_two_gradients_of_gates_for_all_steps():
+    network = nn.GRU(8, 16, rng=0)
+    plan = tg.unroll.explain(network._step(network._cells[0]), tg.zeros(50, 4, 8), tg.zeros(4, 16))
+    stacked = [row for row in plan.rows if row[0].startswith("backward, replayed") and row[5] == "all steps"]
+    assert [row[4] for row in stacked] == ["(4, 48)", "(4, 48)"]

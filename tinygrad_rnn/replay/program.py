@@ -128,7 +128,10 @@ def _renamed(argument: Any, same: Mapping[int, int]) -> Any:
 
 
 def merged(instructions: Iterable[Instruction]) -> tuple[list[Instruction], dict[int, int]]:
-    """The instructions with each computation once, and for each result that went the one that stands for it."""
+    """The instructions with each computation once, and for each result that went the one that stands for it.
+
+    Slices that are scattered stay apart: each is written straight into its own sum.
+    """
     kept: list[Instruction] = []
     same: dict[int, int] = {}
     seen: dict[Any, int] = {}
@@ -136,7 +139,7 @@ def merged(instructions: Iterable[Instruction]) -> tuple[list[Instruction], dict
     for op, arguments, result in instructions:
         arguments = tuple([_renamed(a, same) for a in arguments])
         key = (op, *map(_coded, arguments))
-        if key in seen:
+        if key in seen and op.name != "scatter":
             same[result] = seen[key]
         else:
             seen[key] = result
