@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
@@ -59,6 +59,8 @@ def by_hand(network, x, lengths, keep):
     seed=st.integers(0, 99),
 )
 def test_the_flow_is_what_retain_grad_keeps_in_loops_by_hand(cell, layers, both, mode, steps, ragged, last, seed):
+    # Of two steps of which one alone is masked, nothing repeats by which time could be found.
+    assume(steps > 2 or not ragged)
     network = cell(3, 4, num_layers=layers, bidirectional=both, dtype=np.float64, rng=seed)
     network.mode = mode
     x = numbers(steps, 3, 3, seed=seed)

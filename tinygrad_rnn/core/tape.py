@@ -110,6 +110,9 @@ class Leaf(Record):
         self.shape = data.shape
         self.dtype = data.dtype
         self.state = current()
+        # The name outlives the tensor.
+        if tensor._name is not None:
+            self.label = tensor._name
 
     @property
     def name(self) -> str | None:
