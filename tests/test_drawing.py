@@ -329,6 +329,19 @@ def test_rolled():
     assert all(p.uses == 8 for p in picture.parameters)
 
 
+def test_each_boundary_of_bidirectional_layers_is_a_bar_of_its_own():
+    model = nn.SequenceTagger(27, 16, 2, cell="rnn", num_layers=2, bidirectional=True, rng=0)
+    picture = tg.graph((model(np.zeros((3, 2), int)) ** 2).sum(), depth="cell")
+    lane = {node.id: node.lane for node in picture.nodes}
+    height = {node.id: node.y for node in picture.nodes}
+    bars = sorted((node for node in picture.nodes if node.kind == "bar"), key=lambda node: -node.y)
+    below = [{lane[edge.tail] for edge in picture.edges if edge.head == bar.id} - {""} for bar in bars]
+    above = [{lane[edge.head] for edge in picture.edges if edge.tail == bar.id} - {""} for bar in bars]
+    first, second = {"l0", "l0_reverse"}, {"l1", "l1_reverse"}
+    assert (below, above) == ([set(), first, second], [first, second, set()])
+    assert all(height[edge.tail] > height[edge.head] for edge in picture.edges for bar in bars if bar.id in (edge.tail, edge.head) and lane[edge.tail] != lane[edge.head])
+
+
 def test_a_module_draws_itself():
     model = nn.LanguageModel(9, 5, rng=0)
     picture = model.graph(np.zeros((3, 2), int), depth="cell", gradients=True)
