@@ -329,6 +329,39 @@ def test_rolled():
     assert all(p.uses == 8 for p in picture.parameters)
 
 
+class Residual(nn.Module):
+    """Its first operation is a constant at the first step, where neither operand needs a gradient."""
+
+    def __init__(self, n, hidden_size):
+        self.hidden_size = hidden_size
+        self.linear = nn.Linear(n + hidden_size, hidden_size, rng=0)
+
+    def forward(self, x, h):
+        return h + tg.tanh(self.linear(tg.concatenate([x, h], axis=-1)))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_a_first_step_of_fewer_records_keeps_to_the_rails_and_places_of_the_others(steps, bidirectional):
+    y, _ = nn.Recurrent(lambda n: Residual(n, 4), 3, bidirectional=bidirectional)(tg.zeros(steps, 2, 3))
+    picture = tg.graph((y * y).sum(), gradients=True)
+    assert [(rail.state, rail.lane) for rail in picture.rails] == [("h", "l0"), ("h", "l0_reverse")][: 1 + bidirectional]
+    for rail in picture.rails:
+        own = [node for node in picture.nodes if node.lane in ("", rail.lane)]
+        order = range(steps, 0, -1) if rail.reverse else range(1, steps + 1)
+        boxes = [{node.label.rstrip("0123456789"): node for node in own if node.step == t and node.kind == "op"} for t in order]
+        assert [list(step) for step in boxes] == [["@ W", "+ b", "tanh", "+ h"]] + [["concat", "@ W", "+ b", "tanh", "+ h"]] * (steps - 1)
+        left = [picture.clusters[t - 1].x for t in order]
+        assert all(
+            step[label].y == node.y and step[label].x - x == pytest.approx(node.x - left[0]) for step, x in zip(boxes, left, strict=True) for label, node in boxes[0].items()
+        )
+        (first,) = [node.id for node in own if node.kind == "state"]
+        made = [step["+ h"].id for step in boxes]
+        ids = {node.id for node in own}
+        carried = sorted((edge.tail, edge.head) for edge in picture.edges if edge.kind == "state" and edge.head in ids)
+        assert carried == sorted([(first, made[0])] + [(a, step[label].id) for a, step in zip(made, boxes[1:], strict=False) for label in ("concat", "+ h")])
+
+
 def test_each_boundary_of_bidirectional_layers_is_a_bar_of_its_own():
     model = nn.SequenceTagger(27, 16, 2, cell="rnn", num_layers=2, bidirectional=True, rng=0)
     picture = tg.graph((model(np.zeros((3, 2), int)) ** 2).sum(), depth="cell")

@@ -82,9 +82,17 @@ class StepLayout:
     """
 
     def __init__(
-        self, sketch: Sketch, sizes: Sequence[tuple[float, float]], rails: Sequence[tuple[int, int | None, Sequence[int]]], inputs: dict[int, tuple[float, float]]
+        self,
+        sketch: Sketch,
+        sizes: Sequence[tuple[float, float]],
+        rails: Sequence[tuple[int, int | None, Sequence[int]]],
+        inputs: dict[int, tuple[float, float]],
+        like: Sequence[Point] = (),
     ) -> None:
-        """``rails`` has for each state its number, the box that makes it and the boxes that read the old one; ``inputs`` the sizes of input lines by number."""
+        """``rails`` has for each state its number, the box that makes it and the boxes that read the old one; ``inputs`` the sizes of input lines by number.
+
+        ``like`` is where the boxes stand in a step with more of them; they stand there where their rows are the same.
+        """
         self.sketch, self.sizes, self.inputs = sketch, list(sizes), inputs
         self.count = len(sketch.boxes)
         self.after: dict[int, list[int]] = defaultdict(list)
@@ -98,6 +106,8 @@ class StepLayout:
         self.placed = Placed([(0.0, 0.0)] * self.count, self.sizes)
         self._across()
         self._align()
+        if len(like) == self.count and all(a[1] == b[1] for a, b in zip(like, self.placed.boxes, strict=True)):
+            self.placed.boxes = list(like)
         self._finish(rails)
 
     def _rows(self, rails: Sequence[tuple[int, int | None, Sequence[int]]]) -> None:
