@@ -362,6 +362,29 @@ def test_a_first_step_of_fewer_records_keeps_to_the_rails_and_places_of_the_othe
         assert carried == sorted([(first, made[0])] + [(a, step[label].id) for a, step in zip(made, boxes[1:], strict=False) for label in ("concat", "+ h")])
 
 
+class Gated(Residual):
+    """Two states, of which the first step reads none that needs a gradient."""
+
+    def initial_state(self, batch):
+        return tg.zeros(*batch, self.hidden_size), tg.zeros(*batch, self.hidden_size)
+
+    def forward(self, x, state):
+        h, c = state
+        c = c * 0.5 + tg.tanh(self.linear(tg.concatenate([x, h], axis=-1)))
+        h = tg.sin(c)
+        return h, (h, c)
+
+
+def test_a_first_step_of_fewer_records_stands_on_the_rows_of_the_others():
+    y, _ = nn.Recurrent(lambda n: Gated(n, 4), 3)(tg.zeros(4, 2, 3))
+    picture = tg.graph((y * y).sum())
+    assert sorted(rail.state for rail in picture.rails) == ["c", "h"]
+    boxes = [{n.label.rstrip("0123456789"): (n.x - picture.clusters[t].x, n.y) for n in picture.nodes if n.step == t + 1 and n.kind == "op"} for t in range(4)]
+    assert len(boxes[0]) == 5 and len(boxes[1]) == 7
+    for step in boxes[1:]:
+        assert {label: step[label] for label in boxes[0]} == {label: pytest.approx(place) for label, place in boxes[0].items()}
+
+
 def test_each_boundary_of_bidirectional_layers_is_a_bar_of_its_own():
     model = nn.SequenceTagger(27, 16, 2, cell="rnn", num_layers=2, bidirectional=True, rng=0)
     picture = tg.graph((model(np.zeros((3, 2), int)) ** 2).sum(), depth="cell")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.tape import Record
 from .layout import Placed, StepLayout, text_width
-from .model import Point
 from .naming import size
 from .reading import Lane, Reading
 from .sketch import Box, Line, Sketch, Sketcher
@@ -119,9 +118,12 @@ class LaneReader:
     def _first(self, state: int) -> str | None:
         """What the first value of a state is called."""
         column = max(self.lane.groups) if self.lane.backwards else min(self.lane.groups)
+        records = self.lane.groups[column]
+        short = len(records) < self.lane.usual
+        home = {like: k for k, like in self.reading.matched(self.lane, column, self.middle).items()} if short else {k: k for k in range(len(records))}
         for (reader, position), which in self.slots.items():
-            if which == state and reader < len(self.lane.groups[column]):
-                operands = self.lane.groups[column][reader].operands
+            if which == state and reader in home:
+                operands = records[home[reader]].operands
                 name = getattr(operands[position], "name", None) if position < len(operands) else None
                 if name:
                     return re.sub(r"(?<=.)_?0$", "", name)
@@ -189,13 +191,13 @@ class LaneReader:
             return _cell(sizes[0], inputs, self.lane.states)
         return StepLayout(sketch, sizes, rails, inputs, self._like(sketch, column)).placed
 
-    def _like(self, sketch: Sketch, column: int) -> list[Point]:
+    def _like(self, sketch: Sketch, column: int) -> Placed | None:
         """Where the boxes of a step with fewer records than most stand in most, if all of them do."""
         if len(self.lane.groups[column]) >= self.lane.usual:
-            return []
+            return None
         usual, matched = self.step(self.middle), self.reading.matched(self.lane, column, self.middle)
         homes = [usual.sketch.where[matched[box.which]][0] for box in sketch.boxes if matched.get(box.which) in usual.sketch.where]
-        return [usual.placed.boxes[home] for home in homes] if len(set(homes)) == len(sketch.boxes) else []
+        return replace(usual.placed, boxes=[usual.placed.boxes[home] for home in homes]) if homes and len(set(homes)) == len(sketch.boxes) else None
 
     def input_label(self, line: Line, records: list[Record], time: str | None = None) -> str:
         return f"{input_name(line, records)}{self.digits if time is None else time} {size(line.source[1].shape)}"
