@@ -329,6 +329,75 @@ def test_rolled():
     assert all(p.uses == 8 for p in picture.parameters)
 
 
+class Residual(nn.Module):
+    """Its first operation is a constant at the first step, where neither operand needs a gradient."""
+
+    def __init__(self, n, hidden_size):
+        self.hidden_size = hidden_size
+        self.linear = nn.Linear(n + hidden_size, hidden_size, rng=0)
+
+    def forward(self, x, h):
+        return h + tg.tanh(self.linear(tg.concatenate([x, h], axis=-1)))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_a_first_step_of_fewer_records_keeps_to_the_rails_and_places_of_the_others(steps, bidirectional):
+    y, _ = nn.Recurrent(lambda n: Residual(n, 4), 3, bidirectional=bidirectional)(tg.zeros(steps, 2, 3))
+    picture = tg.graph((y * y).sum(), gradients=True)
+    assert [(rail.state, rail.lane) for rail in picture.rails] == [("h", "l0"), ("h", "l0_reverse")][: 1 + bidirectional]
+    for rail in picture.rails:
+        own = [node for node in picture.nodes if node.lane in ("", rail.lane)]
+        order = range(steps, 0, -1) if rail.reverse else range(1, steps + 1)
+        boxes = [{node.label.rstrip("0123456789"): node for node in own if node.step == t and node.kind == "op"} for t in order]
+        assert [list(step) for step in boxes] == [["@ W", "+ b", "tanh", "+ h"]] + [["concat", "@ W", "+ b", "tanh", "+ h"]] * (steps - 1)
+        left = [picture.clusters[t - 1].x for t in order]
+        assert all(
+            step[label].y == node.y and step[label].x - x == pytest.approx(node.x - left[0]) for step, x in zip(boxes, left, strict=True) for label, node in boxes[0].items()
+        )
+        (first,) = [node.id for node in own if node.kind == "state"]
+        made = [step["+ h"].id for step in boxes]
+        ids = {node.id for node in own}
+        carried = sorted((edge.tail, edge.head) for edge in picture.edges if edge.kind == "state" and edge.head in ids)
+        assert carried == sorted([(first, made[0])] + [(a, step[label].id) for a, step in zip(made, boxes[1:], strict=False) for label in ("concat", "+ h")])
+
+
+class Gated(Residual):
+    """Two states, of which the first step reads none that needs a gradient."""
+
+    def initial_state(self, batch):
+        return tg.zeros(*batch, self.hidden_size), tg.zeros(*batch, self.hidden_size)
+
+    def forward(self, x, state):
+        h, c = state
+        c = c * 0.5 + tg.tanh(self.linear(tg.concatenate([x, h], axis=-1)))
+        h = tg.sin(c)
+        return h, (h, c)
+
+
+def test_a_first_step_of_fewer_records_stands_on_the_rows_of_the_others():
+    y, _ = nn.Recurrent(lambda n: Gated(n, 4), 3)(tg.zeros(4, 2, 3))
+    picture = tg.graph((y * y).sum())
+    assert sorted(rail.state for rail in picture.rails) == ["c", "h"]
+    boxes = [{n.label.rstrip("0123456789"): (n.x - picture.clusters[t].x, n.y) for n in picture.nodes if n.step == t + 1 and n.kind == "op"} for t in range(4)]
+    assert len(boxes[0]) == 5 and len(boxes[1]) == 7
+    for step in boxes[1:]:
+        assert {label: step[label] for label in boxes[0]} == {label: pytest.approx(place) for label, place in boxes[0].items()}
+
+
+def test_each_boundary_of_bidirectional_layers_is_a_bar_of_its_own():
+    model = nn.SequenceTagger(27, 16, 2, cell="rnn", num_layers=2, bidirectional=True, rng=0)
+    picture = tg.graph((model(np.zeros((3, 2), int)) ** 2).sum(), depth="cell")
+    lane = {node.id: node.lane for node in picture.nodes}
+    height = {node.id: node.y for node in picture.nodes}
+    bars = sorted((node for node in picture.nodes if node.kind == "bar"), key=lambda node: -node.y)
+    below = [{lane[edge.tail] for edge in picture.edges if edge.head == bar.id} - {""} for bar in bars]
+    above = [{lane[edge.head] for edge in picture.edges if edge.tail == bar.id} - {""} for bar in bars]
+    first, second = {"l0", "l0_reverse"}, {"l1", "l1_reverse"}
+    assert (below, above) == ([set(), first, second], [first, second, set()])
+    assert all(height[edge.tail] > height[edge.head] for edge in picture.edges for bar in bars if bar.id in (edge.tail, edge.head) and lane[edge.tail] != lane[edge.head])
+
+
 def test_a_module_draws_itself():
     model = nn.LanguageModel(9, 5, rng=0)
     picture = model.graph(np.zeros((3, 2), int), depth="cell", gradients=True)

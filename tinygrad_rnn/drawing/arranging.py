@@ -124,7 +124,7 @@ class Arrangement:
         reading = self.reading
         self.rest = Sketcher(reading, reading.outside, [], None, raw=self.depth == "tape").run()
         if self.depth == "cell":
-            self.rest = by_module(self.rest, reading.outside)
+            self.rest = by_module(self.rest, reading)
         number_of = {record: k for k, record in enumerate(reading.outside)}
         self.box_of = {record: self.rest.where[k][0] for record, k in number_of.items()}
         block_of = {view.lane.number: block for block in self.blocks for view in block.lanes}

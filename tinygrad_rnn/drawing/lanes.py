@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.tape import Record
@@ -60,7 +60,10 @@ class LaneReader:
 
     def __init__(self, reading: Reading, lane: Lane, depth: str, norms: bool, symbol: dict[Record, str], rolled: bool) -> None:
         self.reading, self.lane, self.depth, self.norms, self.symbol = reading, lane, depth, norms, symbol
-        self.keep = set(lane.states).union(*lane.exports.values())
+        self.keep: dict[int, set[int]] = {lane.usual: set(lane.states)}
+        """The records that are read elsewhere, by their places in steps of so many records."""
+        for column, exports in lane.exports.items():
+            self.keep.setdefault(len(lane.groups[column]), set()).update(exports)
         self.sketches: dict[Any, Sketch] = {}
         self.layouts: dict[Any, Placed] = {}
         columns = sorted(lane.groups)
@@ -69,6 +72,7 @@ class LaneReader:
         # A step that is like most, and reads one that is.
         usual = [column for column in whole if len(lane.groups.get(column + before, ())) == lane.usual] or whole
         middle = usual[len(usual) // 2]
+        self.middle = middle
         self.reference = self._sketch(middle)
         self.slots = self._slots(middle)
         self.view = LaneView(lane, self._names(middle))
@@ -79,8 +83,8 @@ class LaneReader:
         key = self.lane.signatures[column]
         found = self.sketches.get(key)
         if found is None:
-            keep = [k for k in self.keep if k < len(self.lane.groups[column])]
-            found = Sketcher(self.reading, self.lane.groups[column], keep, column, self.lane, raw=self.depth == "tape").run()
+            records = self.lane.groups[column]
+            found = Sketcher(self.reading, records, self.keep[len(records)], column, self.lane, raw=self.depth == "tape").run()
             if self.depth == "cell":
                 found = _one_box(found, self.lane)
             self.sketches[key] = found
@@ -88,11 +92,15 @@ class LaneReader:
 
     def _slots(self, column: int) -> dict[tuple[int, int], int]:
         """Which operand, of which record, is which state."""
-        return {
-            (line.reader, line.position): line.source[3]
-            for line in self.reference.lines
-            if line.source[0] == "step" and line.source[1] == self.lane.number and abs(line.source[2]) == 1 and line.source[3] in self.lane.states
-        }
+        found: dict[tuple[int, int], int] = {}
+        for line in self.reference.lines:
+            if line.source[:2] == ("step", self.lane.number) and abs(line.source[2]) == 1:
+                there, state = column + line.source[2], line.source[3]
+                if len(self.lane.groups[there]) < self.lane.usual:
+                    state = self.reading.matched(self.lane, there, column).get(state)
+                if state in self.lane.states:
+                    found[line.reader, line.position] = state
+        return found
 
     def _names(self, column: int) -> dict[int, str]:
         """States are called as the step called them, or as their first value without its 0; else h, or c and h, the one that is computed last being h."""
@@ -110,9 +118,12 @@ class LaneReader:
     def _first(self, state: int) -> str | None:
         """What the first value of a state is called."""
         column = max(self.lane.groups) if self.lane.backwards else min(self.lane.groups)
+        records = self.lane.groups[column]
+        short = len(records) < self.lane.usual
+        home = {like: k for k, like in self.reading.matched(self.lane, column, self.middle).items()} if short else {k: k for k in range(len(records))}
         for (reader, position), which in self.slots.items():
-            if which == state and reader < len(self.lane.groups[column]):
-                operands = self.lane.groups[column][reader].operands
+            if which == state and reader in home:
+                operands = records[home[reader]].operands
                 name = getattr(operands[position], "name", None) if position < len(operands) else None
                 if name:
                     return re.sub(r"(?<=.)_?0$", "", name)
@@ -142,6 +153,12 @@ class LaneReader:
                     made = {which: state for state, which in self.makers(column + line.source[2]).items()}
                     if line.source[3] in made:
                         found[number] = made[line.source[3]]
+            if column == (max(self.lane.groups) if self.lane.backwards else min(self.lane.groups)):
+                like = self.reading.matched(self.lane, column, self.middle)
+                for number, line in enumerate(sketch.lines):
+                    state = self.slots.get((like.get(line.reader, -1), line.position))
+                    if state is not None and line.source[0] in ("constant", "outside") and line.shape == self.lane.groups[self.middle][state].shape:
+                        found[number] = state
             return found
         for number, line in enumerate(sketch.lines):
             state = self.slots.get((line.reader, line.position))
@@ -172,7 +189,15 @@ class LaneReader:
         inputs = {k: (text_width(self.input_label(line, records), 10) + 22, INPUT) for k, line in enumerate(sketch.lines) if line.source[0] == "constant" and k not in rail}
         if self.depth == "cell":
             return _cell(sizes[0], inputs, self.lane.states)
-        return StepLayout(sketch, sizes, rails, inputs).placed
+        return StepLayout(sketch, sizes, rails, inputs, self._like(sketch, column)).placed
+
+    def _like(self, sketch: Sketch, column: int) -> Placed | None:
+        """Where the boxes of a step with fewer records than most stand in most, if all of them do."""
+        if len(self.lane.groups[column]) >= self.lane.usual:
+            return None
+        usual, matched = self.step(self.middle), self.reading.matched(self.lane, column, self.middle)
+        homes = [usual.sketch.where[matched[box.which]][0] for box in sketch.boxes if matched.get(box.which) in usual.sketch.where]
+        return replace(usual.placed, boxes=[usual.placed.boxes[home] for home in homes]) if homes and len(set(homes)) == len(sketch.boxes) else None
 
     def input_label(self, line: Line, records: list[Record], time: str | None = None) -> str:
         return f"{input_name(line, records)}{self.digits if time is None else time} {size(line.source[1].shape)}"

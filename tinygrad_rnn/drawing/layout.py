@@ -82,9 +82,17 @@ class StepLayout:
     """
 
     def __init__(
-        self, sketch: Sketch, sizes: Sequence[tuple[float, float]], rails: Sequence[tuple[int, int | None, Sequence[int]]], inputs: dict[int, tuple[float, float]]
+        self,
+        sketch: Sketch,
+        sizes: Sequence[tuple[float, float]],
+        rails: Sequence[tuple[int, int | None, Sequence[int]]],
+        inputs: dict[int, tuple[float, float]],
+        like: Placed | None = None,
     ) -> None:
-        """``rails`` has for each state its number, the box that makes it and the boxes that read the old one; ``inputs`` the sizes of input lines by number."""
+        """``rails`` has for each state its number, the box that makes it and the boxes that read the old one; ``inputs`` the sizes of input lines by number.
+
+        ``like`` has where the boxes and rails stand in a step with more boxes, if they shall stand there.
+        """
         self.sketch, self.sizes, self.inputs = sketch, list(sizes), inputs
         self.count = len(sketch.boxes)
         self.after: dict[int, list[int]] = defaultdict(list)
@@ -98,7 +106,7 @@ class StepLayout:
         self.placed = Placed([(0.0, 0.0)] * self.count, self.sizes)
         self._across()
         self._align()
-        self._finish(rails)
+        self._finish(rails, like)
 
     def _rows(self, rails: Sequence[tuple[int, int | None, Sequence[int]]]) -> None:
         moving = {k for _, _, readers in rails for k in readers}
@@ -202,17 +210,21 @@ class StepLayout:
                 if any(crosses(a, b, self.placed.rect(i)) for a, b in lines for i in range(self.count) if placed[i] not in (a, b)):
                     placed[k] = was
 
-    def _finish(self, rails: Sequence[tuple[int, int | None, Sequence[int]]]) -> None:
+    def _finish(self, rails: Sequence[tuple[int, int | None, Sequence[int]]], like: Placed | None) -> None:
         out = self.placed
+        levels = len(self.levels)
         out.given = {number: width for number, (width, _) in self.inputs.items()}
-        low = len(self.levels) * ROW
+        if like is not None:
+            out.boxes, out.rails = list(like.boxes), dict(like.rails)
+            levels = 1 + round(max([*(y for _, y in out.boxes), *out.rails.values()]) / ROW)
+        else:
+            out.rails = {state: row * ROW for (state, _, _), row in zip(rails, self.rail_rows, strict=True)}
+        low = levels * ROW
         left = PAD
         for number, (width, _height) in sorted(self.inputs.items(), key=lambda item: (out.boxes[self.sketch.lines[item[0]].head][0], item[0])):
             x = max(out.boxes[self.sketch.lines[number].head][0], left + width / 2)
             out.inputs[number] = (x, low - 4)
             left = x + width / 2 + 10
-        for (state, _, _), row in zip(rails, self.rail_rows, strict=True):
-            out.rails[state] = row * ROW
         right = [x + w / 2 for (x, _), (w, _) in zip(out.boxes, out.sizes, strict=True)]
         right += [x + self.inputs[number][0] / 2 for number, (x, _) in out.inputs.items()]
         out.width = max(right, default=0.0) + PAD

@@ -254,6 +254,7 @@ class Reading:
         keep: list[Any] = []
         shared: dict[int, tuple[Any, int]] = {}
         for lane in self.lanes:
+            read: list[tuple[int, int, int]] = []
             for column, local in lane.groups.items():
                 coded = []
                 for record in local:
@@ -297,10 +298,19 @@ class Reading:
                                 if which not in lane.states and abs(when - column) == 1 and len(local) == len(lane.groups[when]) == lane.usual:
                                     lane.states.append(which)
                                     lane.backwards = when > column
+                                elif abs(when - column) == 1 and len(local) == lane.usual:
+                                    read.append((column, when, which))
                             else:
                                 lane.reads.add((there.number, when - column))
                     coded.append(tuple(code))
                 lane.signatures[column] = tuple(coded)
+            if not lane.states:
+                # No two steps are whole: what the only whole one reads, by its own place for it.
+                for column, when, which in read:
+                    state = self.matched(lane, when, column).get(which)
+                    if state is not None and state not in lane.states:
+                        lane.states.append(state)
+                        lane.backwards = when > column
         for record in self.outside:
             for parent in record.parents:
                 self._leaves(parent, record)
@@ -311,6 +321,20 @@ class Reading:
                 lane.leaving[column].add("output")
         for lane in self.lanes:
             lane.states.sort()
+
+    def matched(self, lane: Lane, column: int, other: int) -> dict[int, int]:
+        """For the records of a step those of a longer one that do the same, by place: from the last to the first, by operation, shape and weights."""
+        short, whole = ([self._kind(record) for record in lane.groups[c]] for c in (column, other))
+        found: dict[int, int] = {}
+        j = len(whole)
+        for k in range(len(short) - 1, -1, -1):
+            like = next((i for i in range(j - 1, -1, -1) if whole[i] == short[k]), None)
+            if like is not None:
+                found[k] = j = like
+        return found
+
+    def _kind(self, record: Record) -> tuple[Any, ...]:
+        return record.op, record.shape, tuple([self.weights[parent] for parent in record.parents if parent in self.weights])
 
     def _leaves(self, parent: Record | None, reader: Record) -> None:
         if parent is None or parent in self.weights:

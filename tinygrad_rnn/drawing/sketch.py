@@ -243,14 +243,15 @@ class Sketcher:
         box.label = " ".join([SYMBOLS.get(box.op, box.op.replace("_", " ")), *words])
 
 
-def by_module(sketch: Sketch, records: Sequence[Record]) -> Sketch:
-    """The sketch with the boxes of each call of a module as one, where they follow each other."""
+def by_module(sketch: Sketch, reading: Reading) -> Sketch:
+    """The sketch of what runs outside of the steps, with the boxes of each call of a module as one, where they follow each other with no steps between."""
+    records, level = reading.outside, _levels(reading)
     boxes: list[Box] = []
     into: list[int] = []
     for box in sketch.boxes:
         path = records[box.which].scope
         last = boxes[-1] if boxes else None
-        if last is None or not path or records[last.which].is_leaf or records[last.which].scope != path:
+        if last is None or not path or records[last.which].is_leaf or records[last.which].scope != path or level[records[last.which]] != level[records[box.which]]:
             boxes.append(Box(box.kind, box.op, box.label, box.which, list(box.members), list(box.weights), list(box.frozen), box.fields, box.name))
             if path and box.kind == "op":
                 boxes[-1].kind, boxes[-1].label = "cell", f"{path[-1][0]}: {box.label}"
@@ -268,6 +269,16 @@ def by_module(sketch: Sketch, records: Sequence[Record]) -> Sketch:
         if source[:2] != ("box", head):
             lines.append(Line(source, head, line.reader, line.position, line.shape, line.tracked))
     return Sketch(boxes, lines, {k: (into[home], None) for k, (home, _) in sketch.where.items()})
+
+
+def _levels(reading: Reading) -> dict[Record | None, int]:
+    """How often what a record is made of went into steps and came out: odd outside, even in a step."""
+    outside = set(reading.outside)
+    level: dict[Record | None, int] = {}
+    for record in reading.tape.records:
+        found = 0 if record.is_leaf else max([level.get(parent, 0) for parent in record.parents], default=0)
+        level[record] = found + found % 2 if record in reading.place else found | 1 if record in outside else found
+    return level
 
 
 def _scalar(record: Record, position: int) -> list[str]:
