@@ -27,7 +27,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import rules
 import tinygrad_rnn as tg
-from tinygrad_rnn.core.tape import HOOKS
 from tinygrad_rnn.testing import check_gradients, check_vjp
 from tinygrad_rnn.testing.programs import Seeded, build
 
@@ -191,18 +190,6 @@ def compare_rules(seeds):
         print(f"{name:16}{caught:>12}{alarms:>16}{unsure:>14}{time.perf_counter() - began:>10.1f}", flush=True)
 
 
-def scaled(program, place, factor):
-    def f(*inputs):
-        outputs = program(*inputs)
-        live = [y for y in outputs if y.requires_grad]
-        records = tg.tape(*live) if live else []
-        if len(records):
-            HOOKS.setdefault(records[place % len(records)], []).append(lambda g: g * factor)
-        return outputs
-
-    return f
-
-
 def gradient(f, inputs, seed=0):
     tensors = [tg.tensor(x, requires_grad=True) for x in inputs]
     live = [y for y in f(*tensors) if y.requires_grad]
@@ -225,12 +212,12 @@ def compare_programs(count, seed, factors=(1.0001, 1.000001)):
             evaluations += report.evaluations
             if report.verdict == "fail":
                 print(f"false alarm: {report}\n{program}\n")
-            changed = gradient(scaled(program, place, 1.0001), program.inputs)
+            changed = gradient(rules.scaled(program, place, 1.0001), program.inputs)
             if all(np.allclose(a, b, rtol=1e-12, atol=0) for a, b in zip(gradient(program, program.inputs), changed, strict=True)):
                 same += 1
             else:
                 for factor, outcomes in wrong.items():
-                    outcome = str(check_gradients(scaled(program, place, factor), *program.inputs, modes=("vjp",), raises=False, explain=False, seed=k).verdict)
+                    outcome = str(check_gradients(rules.scaled(program, place, factor), *program.inputs, modes=("vjp",), raises=False, explain=False, seed=k).verdict)
                     outcomes[outcome] = outcomes.get(outcome, 0) + 1
             if k % 1000 == 999:
                 print(f"  {k + 1} programs, {time.perf_counter() - began:.0f} s: {right}, {wrong}", flush=True)
@@ -252,7 +239,7 @@ def compare_checkers_on_programs(count, seed):
     while len(cases) < count:
         program = build(Seeded(rng))
         place = int(rng.integers(1 << 20))
-        before, after = (gradient(f, program.inputs) for f in (program, scaled(program, place, 1.0001)))
+        before, after = (gradient(f, program.inputs) for f in (program, rules.scaled(program, place, 1.0001)))
         if not all(np.allclose(a, b, rtol=1e-12, atol=0) for a, b in zip(before, after, strict=True)):
             cases.append((program, place))
     print(f"\n{count} random programs, right and with one record's gradient times 1.0001, as hand-written gradients")
@@ -268,7 +255,7 @@ def compare_checkers_on_programs(count, seed):
 
                 def vjp(args, g, program=program, place=place, factor=factor):
                     tensors = [tg.tensor(np.array(a), requires_grad=True) for a in args]
-                    ys = (scaled(program, place, factor) if factor != 1 else program)(*tensors)
+                    ys = (rules.scaled(program, place, factor) if factor != 1 else program)(*tensors)
                     pairs = [(y, part.reshape(y.shape)) for y, part in zip(ys, np.split(np.array(g), np.cumsum([y.size for y in ys])[:-1]), strict=True) if y.requires_grad]
                     found = tg.grad([y for y, _ in pairs], tensors, [p for _, p in pairs], allow_unused=True)
                     return [np.zeros(a.shape) if h is None else np.array(h.numpy()) for a, h in zip(args, found, strict=True)]

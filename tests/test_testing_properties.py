@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from rules import scaled
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.core.tape import HOOKS
 from tinygrad_rnn.testing import GradientMismatch, InconclusiveWarning, Verdict, check_gradients, given_tensors, gradient_property, laws, strategies
 from tinygrad_rnn.testing.programs import Program, Seeded, build
 
@@ -24,20 +24,6 @@ def quietly(f, *args, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconclusiveWarning)
         return check_gradients(f, *args, raises=False, **options)
-
-
-def scaled(program, place, factor):
-    """The program with the gradient that arrives at one of its records scaled."""
-
-    def f(*inputs):
-        outputs = program(*inputs)
-        live = [y for y in outputs if y.requires_grad]
-        records = tg.tape(*live) if live else []
-        if len(records):
-            HOOKS.setdefault(records[place % len(records)], []).append(lambda g: g * factor)
-        return outputs
-
-    return f
 
 
 # Strategies.

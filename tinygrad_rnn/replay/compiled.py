@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .agreement import close
 from .program import Outer
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Compiled:
         for k, a in carried.items():
             few[k][...] = a
         otherwise(steps, few)
-        if not all(_close(found[k], few[k]) for k in function.written):
+        if not all(close(found[k], few[k]) for k in function.written):
             self.function, self.reason = None, "it gave other values than NumPy"
         for k, a in carried.items():
             few[k][...] = a
@@ -144,12 +145,3 @@ def _work(loop: Loop, k: int) -> int:
     op, arguments, result = loop.instructions[k]
     size = math.prod(loop.program.shape(result))
     return size * int(loop.program.at(arguments[0]).shape[-1]) if op.name == "matmul" else 16 * size
-
-
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are equal but for rounding."""
-    if a.dtype.kind != "f" or not a.size:
-        return bool(np.array_equal(a, b))
-    with np.errstate(all="ignore"):
-        scale = float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))
-        return bool(np.allclose(a, b, rtol=0, atol=float(np.finfo(a.dtype).eps) * 1e4 * (scale + 1e-30), equal_nan=True))

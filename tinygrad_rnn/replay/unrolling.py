@@ -15,6 +15,7 @@ from ..errors import DtypeError, OutOfRangeError, ShapeError, TapeError
 from ..ops.elementwise import where
 from ..ops.shaping import reshape, stack
 from . import tree
+from .agreement import close, magnitude
 from .compiled import available
 from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable, identity, in_fortran_order
@@ -362,8 +363,8 @@ class _Unrolling:
         try:
             values = [t._data for t in outer]
             ys, ends, kept = plan.run(n, self.reverse, [*[x._data[part] for x in xs], *others], [s._data for s in states], values)
-            agree = all(_close(y, np.stack(e)) for y, e in zip(ys, expected, strict=True))
-            agree = agree and all(_close(e, leaf._data) for e, leaf in zip(ends, tree.leaves(self.done[-1][1]), strict=True))
+            agree = all(close(y, np.stack(e)) for y, e in zip(ys, expected, strict=True))
+            agree = agree and all(close(e, leaf._data) for e, leaf in zip(ends, tree.leaves(self.done[-1][1]), strict=True))
             if agree and plan.backward is not None:
                 agree = self._same_gradients(plan, n, part, kept, ys, ends, xs, states, outer)
         except Exception as error:
@@ -396,11 +397,11 @@ class _Unrolling:
         targets = list({t._node for t in [*xs, *states, *outer] if t._node is not None})
         theirs = run_sweep(roots, targets, stop=True, retain_graph=True) if roots else {}
         # A gradient that is zero comes out as the noise of others.
-        floor = 0.01 * max([_size(np.asarray(g)) for g, _ in theirs.values()], default=0.0)
+        floor = 0.01 * max([magnitude(np.asarray(g)) for g, _ in theirs.values()], default=0.0)
         for t in [*xs, *states, *outer]:
             if t._node is not None:
                 a, b = ours.get(t._node, np.zeros(t.shape, t.dtype)), theirs[t._node][0] if t._node in theirs else np.zeros(t.shape, t.dtype)
-                if not _close(np.asarray(a, t.dtype), np.asarray(b), floor):
+                if not close(np.asarray(a, t.dtype), np.asarray(b), floor):
                     return False
         return True
 
@@ -423,22 +424,6 @@ class _Unrolling:
             raise ShapeError("unroll: the step's outputs differ in their structure from step to step")
         columns = zip(*(tree.leaves(y) for y in outputs), strict=True)
         return tree.like(outputs[0], iter([stack(column) for column in columns])), self.done[-1][1]
-
-
-def _size(a: np.ndarray) -> float:
-    """The largest finite magnitude."""
-    return float(np.max(np.abs(a), initial=0, where=np.isfinite(a))) if a.dtype.kind == "f" else 0.0
-
-
-def _close(a: np.ndarray, b: np.ndarray, floor: float = 0.0) -> bool:
-    """Whether two arrays are of one dtype and shape and equal but for rounding, of numbers as large as ``floor`` at least."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    if a.dtype.kind != "f" or not a.size:
-        return bool(np.array_equal(a, b))
-    with np.errstate(all="ignore"):
-        scale = max(_size(b), floor)
-        return bool(np.allclose(a, b, rtol=0, atol=float(np.finfo(a.dtype).eps) * 1e4 * (scale + 1e-30), equal_nan=True))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
