@@ -18,8 +18,14 @@ SHARED = 1 << 24
 SLOT = 8
 """Elements from one inner step to the next in a packed block of rows, of which there are fewer."""
 
-DEPTH, HEIGHT = 256, 192
-"""Elements of the inner axis, and rows, in a block."""
+DEPTH, GROUP = 256, 8
+"""Elements of the inner axis in a block, and blocks of rows that are packed together."""
+
+RESIDENT = 1 << 18
+"""Bytes of the panels that stay in the second cache."""
+
+UNROLLED = 4
+"""Inner steps in one turn of the innermost loop."""
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray | None:
@@ -32,24 +38,14 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.n
     if out is None:
         out = np.empty((m, n), a.dtype)
     into = out.ctypes.data
-    item, column = a.itemsize, machine_width(a.itemsize)
-    columns = -(-n // column) * column
+    item, left, right = a.itemsize, a.ctypes.data, b.ctypes.data
 
     def rows(first: int, last: int) -> None:
-        panels = scratch(DEPTH * (columns + HEIGHT * 2) * item + 64 * (HEIGHT + 1))
-        blocks = panels + DEPTH * columns * item
-        start = (a.ctypes.data + first * a.strides[0], *a.strides, b.ctypes.data, *b.strides, into + first * n * item, n * item, last - first, n, k)
-        call(*start, panels, blocks)
+        panels = scratch(RESIDENT + GROUP * SLOT * (DEPTH * item + 64))
+        call(left + first * a.strides[0], *a.strides, right, *b.strides, into + first * n * item, n * item, last - first, n, k, panels, panels + RESIDENT)
 
     share(rows, m, 48 if m * n * k >= SHARED else m)
     return out
-
-
-def machine_width(size: int) -> int:
-    """Columns of a panel."""
-    host = machine()
-    assert host is not None
-    return host.vectors * host.vector // size
 
 
 @functools.cache
@@ -68,77 +64,106 @@ def _function(size: int) -> Any:
 
 
 def source(host: Machine, v: Lanes) -> str:
-    """The function ``run(a, bytes a row, bytes a column, b, likewise, c, bytes a row, rows, columns, inner, panels, blocks)``."""
+    """The function ``run(a, bytes a row, bytes a column, b, likewise, c, bytes a row, rows, columns, inner, panels, blocks)``.
+
+    Panels of columns of b stay in the second cache while rows of a pass by, a few of them at a time in the first one, so that
+    the result is written row by row.
+    """
     width, height = host.vectors * v.count, host.rows
     names = "a as ak b bs bk c cs m n k panels blocks".split()
     pointers = {"a", "b", "c", "panels", "blocks"}
     parameters = ", ".join(("ptr %" if name in pointers else "i64 %") + name for name in names)
     out = Writer(f"define void @run({parameters}) #0")
-    panels = out.let(f"udiv i64 {out.let(f'add i64 %n, {width - 1}')}, {width}")
-    with out.loop("%k", step=DEPTH) as first:
+    deepest = out.let(f"call i64 @llvm.umin.i64(i64 {_rounded(out, '%k')}, i64 {DEPTH})")
+    span = out.let(f"mul i64 {out.let(f'udiv i64 {RESIDENT // v.size // width}, {deepest}')}, {width}")
+    inward, sideways = out.let(f"icmp eq i64 %ak, {v.size}"), out.let(f"icmp eq i64 %as, {v.size}")
+    kind = out.let(f"select i1 {inward}, i64 2, i64 {out.let(f'select i1 {sideways}, i64 1, i64 0')}")
+    with out.loop("%n", step=span) as begin, out.loop("%k", step=DEPTH) as first:
+        across = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %n, {begin}')}, i64 {span})")
+        panels = out.let(f"udiv i64 {out.let(f'add i64 {across}, {width - 1}')}, {width}")
         depth = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %k, {first}')}, i64 {DEPTH})")
+        deep = _rounded(out, depth)
         begins = out.let(f"icmp eq i64 {first}, 0")
-        panel_bytes = out.let(f"mul i64 {depth}, {width * v.size}")
+        panel_bytes = out.let(f"mul i64 {deep}, {width * v.size}")
         with out.loop(panels) as p:
             column = out.let(f"mul i64 {p}, {width}")
-            count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %n, {column}')}, i64 {width})")
-            start = out.at("%b", out.let(f"mul i64 {first}, %bs"), out.let(f"mul i64 {column}, %bk"))
-            out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 {depth}, i64 {count}, i64 {width}, ptr {out.at('%panels', out.let(f'mul i64 {p}, {panel_bytes}'))})")
-        with out.loop("%m", step=HEIGHT) as top:
-            rows = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %m, {top}')}, i64 {HEIGHT})")
-            blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
-            # Blocks an even number of cache lines apart would fall on each other in the cache.
-            block_bytes = out.let(f"add i64 {out.let(f'mul i64 {depth}, {SLOT * v.size}')}, 64")
-            # Rows that lie along the inner axis are read where they are.
-            inward = out.let(f"icmp eq i64 %ak, {v.size}")
-            direct = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {top}, %as"))
+            count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {across}, {column}')}, i64 {width})")
+            start = out.at("%b", out.let(f"mul i64 {first}, %bs"), out.let(f"mul i64 {out.let(f'add i64 {begin}, {column}')}, %bk"))
+            out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 {depth}, i64 {count}, i64 {width}, ptr {out.at('%panels', out.let(f'mul i64 {p}, {panel_bytes}'))}, i64 {deep})")
+        with out.loop("%m", step=height * GROUP) as top:
+            rows = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %m, {top}')}, i64 {height * GROUP})")
+            left = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {top}, %as"))
             number = out.count
-            out.do(f"br i1 {inward}, label %ready{number}, label %scattered{number}")
-            out.enter(f"scattered{number}")
-            out.do(f"br i1 {out.let(f'icmp eq i64 %as, {v.size}')}, label %side{number}, label %other{number}")
+            out.do(f"switch i64 {kind}, label %other{number} [ i64 1, label %side{number} i64 2, label %in{number} ]")
             out.enter(f"side{number}")
-            out.do(f"call void @pack_blocks(ptr {direct}, i64 %ak, i64 {depth}, i64 {rows}, ptr %blocks, i64 {block_bytes})")
+            out.do(f"call void @pack_sideways(ptr {left}, i64 %ak, i64 {depth}, i64 {rows}, i64 {out.let(f'sub i64 %m, {top}')}, ptr %blocks, i64 {deep})")
+            out.do(f"br label %ready{number}")
+            out.enter(f"in{number}")
+            out.do(f"call void @pack_rows(ptr {left}, i64 %as, i64 {depth}, i64 {rows}, ptr %blocks, i64 {deep})")
             out.do(f"br label %ready{number}")
             out.enter(f"other{number}")
+            blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
             with out.loop(blocks) as q:
                 row = out.let(f"mul i64 {q}, {height}")
                 count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
-                start = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %as"))
-                out.do(f"call void @pack(ptr {start}, i64 %ak, i64 %as, i64 {depth}, i64 {count}, i64 {SLOT}, ptr {out.at('%blocks', out.let(f'mul i64 {q}, {block_bytes}'))})")
+                start, target = out.at(left, out.let(f"mul i64 {row}, %as")), out.at("%blocks", out.let(f"mul i64 {q}, {_block(v)}"))
+                out.do(f"call void @pack(ptr {start}, i64 %ak, i64 %as, i64 {depth}, i64 {count}, i64 {SLOT}, ptr {target}, i64 {deep})")
             out.do(f"br label %ready{number}")
             out.enter(f"ready{number}")
-            left = out.let(f"select i1 {inward}, ptr {direct}, ptr %blocks")
-            left_block = out.let(f"select i1 {inward}, i64 {out.let(f'mul i64 %as, {height}')}, i64 {block_bytes}")
-            left_row, left_step = out.let(f"select i1 {inward}, i64 %as, i64 {v.size}"), out.let(f"select i1 {inward}, i64 {v.size}, i64 {SLOT * v.size}")
-            with out.loop(panels) as p:
+            blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
+            with out.loop(blocks) as q, out.loop(panels) as p:
+                row = out.let(f"mul i64 {q}, {height}")
+                here = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
                 column = out.let(f"mul i64 {p}, {width}")
-                count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %n, {column}')}, i64 {width})")
-                panel = out.at("%panels", out.let(f"mul i64 {p}, {panel_bytes}"))
-                with out.loop(blocks) as q:
-                    row = out.let(f"mul i64 {q}, {height}")
-                    here = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
-                    target = out.at("%c", out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %cs"), out.let(f"mul i64 {column}, {v.size}"))
-                    block = out.at(left, out.let(f"mul i64 {q}, {left_block}"))
-                    whole = out.let(f"icmp eq i64 {count}, {width}")
-                    which = out.let(f"select i1 {whole}, i64 {here}, i64 {out.let(f'add i64 {here}, {height}')}")
-                    given = f"(ptr {block}, i64 {left_row}, i64 {left_step}, ptr {panel}, ptr {target}, i64 %cs, i64 {depth}, i64 {count}, i1 {begins})"
-                    out.choose(which, [f"call void @tile{n}_{'part' if part else 'whole'}{given}" for part in (False, True) for n in range(1, height + 1)])
-    tiles = [_tile(n, part, host, v) for part in (False, True) for n in range(1, height + 1)]
+                count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {across}, {column}')}, i64 {width})")
+                panel, block = out.at("%panels", out.let(f"mul i64 {p}, {panel_bytes}")), out.at("%blocks", out.let(f"mul i64 {q}, {_block(v)}"))
+                target = out.at("%c", out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %cs"), out.let(f"mul i64 {out.let(f'add i64 {begin}, {column}')}, {v.size}"))
+                whole = out.let(f"icmp eq i64 {count}, {width}")
+                part = out.let(f"select i1 {whole}, i64 0, i64 {height}")
+                which = out.let(f"add i64 {out.let(f'add i64 {here}, {part}')}, {out.let(f'select i1 {inward}, i64 {2 * height}, i64 0')}")
+                given = f"(ptr {block}, ptr {panel}, ptr {target}, i64 %cs, i64 {deep}, i64 {count}, i1 {begins})"
+                out.choose(which, [f"call void @{name}{given}" for name, *_ in _tiles(height)])
     integers = f"<{max(v.count, SLOT)} x i64>"
     declared = [
         "declare i64 @llvm.umin.i64(i64, i64)",
+        "declare i64 @llvm.usub.sat.i64(i64, i64)",
         f"declare {v.vector} @llvm.fmuladd.{v.suffix}({v.vector}, {v.vector}, {v.vector})",
         f"declare void @llvm.masked.store.{v.suffix}.p0({v.vector}, ptr, i32, {v.bools})",
         *dict.fromkeys(f"declare {w.vector} @llvm.masked.load.{w.suffix}.p0(ptr, i32, {w.bools}, {w.vector})" for w in (v, Lanes(v.name, SLOT))),
         f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(max(v.count, SLOT)))}>, align 64",
         f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}",
     ]
-    return "\n".join([*declared, _packing(v), _block_packing(height, v), *tiles, out.text()])
+    tiles = [_tile(*which, host, v) for which in _tiles(height)]
+    return "\n".join([*declared, _packing(v), _sideways(height, v), _rows(height, v), *tiles, out.text()])
+
+
+def _rounded(out: Writer, depth: str) -> str:
+    """Inner steps with those of zeros behind them."""
+    return out.let(f"and i64 {out.let(f'add i64 {depth}, {UNROLLED - 1}')}, {-UNROLLED}")
+
+
+def _block(v: Lanes) -> int:
+    """Bytes of a packed block of rows, a little more than they take: rows and blocks an even number of cache lines apart would fall on each other in the cache."""
+    return SLOT * _row(v)
+
+
+def _row(v: Lanes) -> int:
+    return DEPTH * v.size + 64
+
+
+def _tiles(height: int) -> list[tuple[str, int, bool, bool]]:
+    """The functions for tiles: name, rows, whether of a panel in part, and whether the rows lie along the inner axis."""
+    return [
+        (f"tile{rows}_{'part' if part else 'whole'}_{'inward' if inward else 'sideways'}", rows, part, inward)
+        for inward in (False, True)
+        for part in (False, True)
+        for rows in range(1, height + 1)
+    ]
 
 
 def _packing(v: Lanes) -> str:
-    """``void @pack(from, bytes an inner step, bytes a lane, inner, lanes, width, to)``: inner rows of ``width``, zeros behind the lanes."""
-    out = Writer("define internal void @pack(ptr %x, i64 %xs, i64 %xl, i64 %inner, i64 %lanes, i64 %width, ptr %y) noinline #0")
+    """``void @pack(from, bytes an inner step, bytes a lane, inner, lanes, width, to, deep)``: inner rows of ``width``, zeros behind the lanes and the inner rows."""
+    out = Writer("define internal void @pack(ptr %x, i64 %xs, i64 %xl, i64 %inner, i64 %lanes, i64 %width, ptr %y, i64 %deep) noinline #0")
     near = out.let(f"icmp eq i64 %xl, {v.size}")
     whole = out.let(f"icmp eq i64 {out.let(f'urem i64 %lanes, {v.count}')}, 0")
     kind = out.let(f"select i1 {near}, i32 {out.let(f'select i1 {whole}, i32 2, i32 1')}, i32 0")
@@ -167,31 +192,91 @@ def _packing(v: Lanes) -> str:
             out.do(f"store {v.name} {value}, ptr {place}, align {v.size}")
     out.do("br label %rest")
     out.enter("rest")
-    out.do(f"br i1 {out.let('icmp ult i64 %lanes, %width')}, label %fill, label %end")
+    out.do(f"br i1 {out.let('icmp ult i64 %lanes, %width')}, label %fill, label %below")
     out.enter("fill")
     with out.loop("%inner") as k:
         target = out.let(f"getelementptr {v.name}, ptr %y, i64 {out.let(f'mul i64 {k}, %width')}")
         with out.loop("%width", start="%lanes") as lane:
             out.do(f"store {v.name} {v.number(0.0)}, ptr {out.let(f'getelementptr {v.name}, ptr {target}, i64 {lane}')}, align {v.size}")
+    out.do("br label %below")
+    out.enter("below")
+    out.do(f"br i1 {out.let('icmp ult i64 %inner, %deep')}, label %zeros, label %end")
+    out.enter("zeros")
+    with out.loop(out.let("mul i64 %deep, %width"), start=out.let("mul i64 %inner, %width")) as place:
+        out.do(f"store {v.name} {v.number(0.0)}, ptr {out.let(f'getelementptr {v.name}, ptr %y, i64 {place}')}, align {v.size}")
     out.do("br label %end")
     out.enter("end")
     return out.text()
 
 
-def _block_packing(height: int, v: Lanes) -> str:
-    """``void @pack_blocks(from, bytes an inner step, inner, lanes, to, bytes a block)``: lanes that are neighbours, in blocks of ``height``."""
+def _sideways(height: int, v: Lanes) -> str:
+    """``void @pack_sideways(from, bytes an inner step, inner, lanes, readable lanes, to, deep)``: lanes that are neighbours, in blocks of ``height``; what a slot holds behind them is not read."""
     slot = Lanes(v.name, SLOT)
-    out = Writer("define internal void @pack_blocks(ptr %x, i64 %xs, i64 %inner, i64 %lanes, ptr %y, i64 %ys) noinline #0")
+    out = Writer("define internal void @pack_sideways(ptr %x, i64 %xs, i64 %inner, i64 %lanes, i64 %readable, ptr %y, i64 %deep) noinline #0")
+    # Blocks that can be read with a whole slot, which is more than their rows.
     blocks = out.let(f"udiv i64 {out.let(f'add i64 %lanes, {height - 1}')}, {height}")
-    with out.loop("%inner") as k:
-        source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {k}, {SLOT * v.size}"))
-        with out.loop(blocks) as q:
-            lane = out.let(f"mul i64 {q}, {height}")
-            count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %lanes, {lane}')}, i64 {height})")
-            kept = _first_lanes(out, count, slot)
-            start = out.let(f"getelementptr {v.name}, ptr {source}, i64 {lane}")
+    safe = out.let(f"udiv i64 {out.let(f'call i64 @llvm.usub.sat.i64(i64 %readable, i64 {SLOT - height})')}, {height}")
+    safe = out.let(f"call i64 @llvm.umin.i64(i64 {safe}, i64 {blocks})")
+    some, rest = out.let(f"icmp ne i64 {safe}, 0"), out.let(f"icmp ult i64 {safe}, {blocks}")
+
+    def moved(k: str, q: str, whole: bool) -> None:
+        lane = out.let(f"mul i64 {q}, {height}")
+        start = out.let(f"getelementptr {v.name}, ptr {out.at('%x', out.let(f'mul i64 {k}, %xs'))}, i64 {lane}")
+        target = out.at("%y", out.let(f"mul i64 {k}, {SLOT * v.size}"), out.let(f"mul i64 {q}, {_block(v)}"))
+        if whole:
+            value = out.load(start, slot, SLOT)
+        else:
+            kept = _first_lanes(out, out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %lanes, {lane}')}, i64 {height})"), slot)
             value = out.let(f"call {slot.vector} @llvm.masked.load.{slot.suffix}.p0(ptr {start}, i32 {v.size}, {slot.bools} {kept}, {slot.vector} zeroinitializer)")
-            out.store(value, out.at(target, out.let(f"mul i64 {q}, %ys")), slot, SLOT)
+        out.store(value, target, slot, SLOT)
+
+    with out.loop("%inner") as k:
+        number = out.count
+        out.do(f"br i1 {some}, label %safe{number}, label %rest{number}")
+        out.enter(f"safe{number}")
+        with out.loop(safe) as q:
+            moved(k, q, True)
+        out.do(f"br label %rest{number}")
+        out.enter(f"rest{number}")
+        out.do(f"br i1 {rest}, label %part{number}, label %next{number}")
+        out.enter(f"part{number}")
+        with out.loop(blocks, start=safe) as q:
+            moved(k, q, False)
+        out.do(f"br label %next{number}")
+        out.enter(f"next{number}")
+    out.do(f"br i1 {out.let('icmp ult i64 %inner, %deep')}, label %zeros, label %end")
+    out.enter("zeros")
+    with out.loop("%deep", start="%inner") as k, out.loop(blocks) as q:
+        out.store("zeroinitializer", out.at("%y", out.let(f"mul i64 {k}, {SLOT * v.size}"), out.let(f"mul i64 {q}, {_block(v)}")), slot, SLOT)
+    out.do("br label %end")
+    out.enter("end")
+    return out.text()
+
+
+def _rows(height: int, v: Lanes) -> str:
+    """``void @pack_rows(from, bytes a row, inner, rows, to, deep)``: rows that lie along the inner axis, in blocks of ``height``."""
+    out = Writer("define internal void @pack_rows(ptr %x, i64 %xs, i64 %inner, i64 %rows, ptr %y, i64 %deep) noinline #0")
+    whole = out.let(f"and i64 %inner, {-v.count}")
+    some, rest = out.let(f"icmp ne i64 {whole}, 0"), out.let(f"icmp ult i64 {whole}, %deep")
+    with out.loop("%rows") as row:
+        block, within = out.let(f"udiv i64 {row}, {height}"), out.let(f"urem i64 {row}, {height}")
+        source, target = out.at("%x", out.let(f"mul i64 {row}, %xs")), out.at("%y", out.let(f"mul i64 {block}, {_block(v)}"), out.let(f"mul i64 {within}, {_row(v)}"))
+        number = out.count
+        out.do(f"br i1 {some}, label %whole{number}, label %rest{number}")
+        out.enter(f"whole{number}")
+        with out.loop(whole, step=v.count) as k:
+            out.store(out.load(out.let(f"getelementptr {v.name}, ptr {source}, i64 {k}"), v, v.count), out.let(f"getelementptr {v.name}, ptr {target}, i64 {k}"), v, v.count)
+        out.do(f"br label %rest{number}")
+        out.enter(f"rest{number}")
+        out.do(f"br i1 {rest}, label %part{number}, label %next{number}")
+        out.enter(f"part{number}")
+        with out.loop("%deep", start=whole, step=v.count) as k:
+            kept = _first_lanes(out, out.let(f"call i64 @llvm.usub.sat.i64(i64 %inner, i64 {k})"), v)
+            start = out.let(f"getelementptr {v.name}, ptr {source}, i64 {k}")
+            value = out.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {start}, i32 {v.size}, {v.bools} {kept}, {v.vector} zeroinitializer)")
+            out.store(value, out.let(f"getelementptr {v.name}, ptr {target}, i64 {k}"), v, v.count)
+        out.do(f"br label %next{number}")
+        out.enter(f"next{number}")
     return out.text()
 
 
@@ -204,20 +289,20 @@ def _first_lanes(out: Writer, count: str, v: Lanes) -> str:
     return out.let(f"icmp slt {integers} {lane}, {limits}")
 
 
-def _tile(rows: int, part: bool, host: Machine, v: Lanes) -> str:
+def _tile(name: str, rows: int, part: bool, inward: bool, host: Machine, v: Lanes) -> str:
     """Some rows of a block with one panel: the result where the inner axis begins, and added to it later; of a panel in part the first ``n`` columns."""
     V, width = v.vector, host.vectors
+    a_row, a_step = (_row(v), v.size) if inward else (v.size, SLOT * v.size)
     cells = [(r, c) for r in range(rows) for c in range(width)]
-    out = Writer(f"define internal void @tile{rows}_{'part' if part else 'whole'}(ptr %a, i64 %as, i64 %ak, ptr %b, ptr %c, i64 %cs, i64 %k, i64 %n, i1 %begins) noinline #0")
-    lefts = [out.at("%a", out.let(f"mul i64 %as, {r}")) for r in range(rows)]
-    with out.loop("%k", carried=[(V, "zeroinitializer") for _ in cells]) as k:
+    out = Writer(f"define internal void @{name}(ptr %a, ptr %b, ptr %c, i64 %cs, i64 %k, i64 %n, i1 %begins) noinline #0")
+    with out.loop("%k", step=UNROLLED, carried=[(V, "zeroinitializer") for _ in cells]) as k:
         sums = out.carried
-        panel = out.at("%b", out.let(f"mul i64 {k}, {width * v.count * v.size}"))
-        step = out.let(f"mul i64 {k}, %ak")
-        right = [out.load(out.at(panel, c * v.count * v.size), v, v.count) for c in range(width)]
-        left = [out.splat(out.let(f"load {v.name}, ptr {out.at(a, step)}, align {v.size}"), v) for a in lefts]
-        out.carried = [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
-        sums = out.carried
+        panel, block = out.at("%b", out.let(f"mul i64 {k}, {width * v.count * v.size}")), out.at("%a", out.let(f"mul i64 {k}, {a_step}"))
+        for u in range(UNROLLED):
+            right = [out.load(out.at(panel, (u * width + c) * v.count * v.size), v, v.count) for c in range(width)]
+            left = [out.splat(out.let(f"load {v.name}, ptr {out.at(block, u * a_step + r * a_row)}, align {v.size}"), v) for r in range(rows)]
+            sums = [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
+        out.carried = sums
     masks = [_first_lanes(out, out.let(f"sub i64 %n, {c * v.count}"), v) for c in range(width)] if part else []
     places = [out.at("%c", out.let(f"mul i64 %cs, {r}"), c * v.count * v.size) for r, c in cells]
 

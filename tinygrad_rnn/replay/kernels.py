@@ -248,7 +248,7 @@ class Writer:
         return self.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {pointer}, i32 {v.size}, {v.bools} {mask(v, count)}, {v.vector} zeroinitializer)")
 
     @contextlib.contextmanager
-    def loop(self, stop: str, start: str = "0", step: int = 1, carried: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+    def loop(self, stop: str, start: str = "0", step: int | str = 1, carried: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
         """A loop that runs once at least; gives its counter.
 
         ``carried`` are types and first values of what goes from pass to pass: the body finds the names in ``self.carried``
