@@ -15,7 +15,7 @@ from ..ops.indexing import add_at
 from .batching import Batched, batched, elementwise, static, takes_out
 from .compiled import available, dot
 from .panels import Layout
-from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, needed_for, once, uses_of, varying
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, fusable, needed_for, once, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret, merged
 from .workspace import Lease, Workspace
 
@@ -85,11 +85,11 @@ class Backward:
     """The backward program of a step with its phases, and how to run it for all steps.
 
     ``fortran`` says which outer tensors are in Fortran's order, ``widths`` are those of the forward values in panels, ``phases`` the forward values' own, ``count`` is how many
-    values the step has: the first ``x`` are inputs, the next ``state`` its state.
+    values the step has: the first ``x`` are inputs, the next ``state`` its state. In a ``fused`` one all that machine code can do step by step is in the loop.
     """
 
     def __init__(
-        self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int
+        self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int, fused: bool
     ) -> None:
         self.program, self.seeds, self.fortran, self.count, self.x, self.state = program, seeds, fortran, count, x, state
         program.instructions, same = merged(program.instructions)
@@ -104,7 +104,7 @@ class Backward:
         self.moving = {k for k in range(count) if phases.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
         self.phase: dict[int, str] = {}
         self.batched: dict[int, Batched | None] = {}
-        self._sort()
+        self._sort(fused)
         self.read = {p.index for i in self.instructions for p in flat(i) if isinstance(p, Value)} | wanted
         self.saved = {k for k in self.read if k < count and phases.get(k, ONCE) != ONCE}
         self._store()
@@ -117,7 +117,7 @@ class Backward:
     def _in(self, phase: str) -> list[Instruction]:
         return [i for i in self.instructions if self.phase[i.result] == phase]
 
-    def _sort(self) -> None:
+    def _sort(self, fused: bool) -> None:
         """The phase of every instruction: deferred, unless the next step's cotangents depend on it."""
         for instruction in self.instructions:
             moves = any(isinstance(p, Value) and self._varies(p.index) for p in flat(instruction))
@@ -136,6 +136,10 @@ class Backward:
         for instruction in self._in(DEFERRED):
             # Parts that the loop makes are written straight into their whole, and need no memory of their own.
             if instruction.result in self.parts and all(isinstance(p, Value) and self.phase.get(p.index) == LOOP for p in flat(instruction)):
+                self.phase[instruction.result] = LOOP
+        for instruction in self._in(DEFERRED) if fused else ():
+            ready = all(not isinstance(p, Value) or self.phase.get(p.index, LOOP) != DEFERRED for p in flat(instruction))
+            if ready and instruction.result not in self.finals and fusable(instruction, self.program, self.x):
                 self.phase[instruction.result] = LOOP
         for instruction in self._in(LOOP):
             if self._early(instruction):

@@ -17,6 +17,9 @@ Batched = Callable[..., np.ndarray]
 
 _ELEMENTWISE = set("where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
 _ALONG_AXIS = set("sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
+ALONG_ROWS = set("sum mean max min var std softmax log_softmax norm2".split())
+"""Those of them that machine code knows for matrices with the batch in front."""
+
 VIEWS = set("transpose reshape getitem panels".split())
 
 
@@ -27,6 +30,12 @@ def elementwise(op: Any) -> bool:
 def takes_out(function: Batched) -> bool:
     """Whether a function for all steps takes ``out``, the array to write to."""
     return "out" in (getattr(function, "__kwdefaults__", None) or ())
+
+
+def along_rows(instruction: Instruction, program: Program) -> bool:
+    """Whether an operation along an axis runs along the rows of a matrix."""
+    source = instruction.arguments[0]
+    return isinstance(source, Value) and program.at(source).ndim == 2 and static(instruction, "axis") in (-1, 1, (-1,), (1,))
 
 
 def basic(index: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .batching import static
+from .batching import along_rows, static
 from .program import Constant, Instruction, Program, Value
 
 FIRST = 1 << 30
@@ -39,14 +39,10 @@ class Expansion:
         self.instructions: list[Instruction] = []
         for instruction in instructions:
             expand = _COMPOSITES.get(instruction.op.name)
-            if expand is None or not self._along_rows(instruction):
+            if expand is None or not along_rows(instruction, self.program):
                 self.instructions.append(instruction)
             else:
                 expand(self, instruction)
-
-    def _along_rows(self, instruction: Instruction) -> bool:
-        source = instruction.arguments[0]
-        return isinstance(source, Value) and len(self.program.shape(source.index)) == 2 and static(instruction, "axis") in (-1, 1, (-1,), (1,))
 
     def emit(self, name: str, *operands: Any, result: int | None = None) -> Value:
         """One instruction; without ``result`` it makes a value of the first operand's shape, or a column for a reduction."""

@@ -24,6 +24,7 @@ DEPTH, GROUP = 256, 8
 RESIDENT = 1 << 18
 """Bytes of the panels that stay in the second cache."""
 
+AHEAD = 16
 UNROLLED = 4
 """Inner steps in one turn of the innermost loop."""
 
@@ -127,6 +128,7 @@ def source(host: Machine, v: Lanes) -> str:
     declared = [
         "declare i64 @llvm.umin.i64(i64, i64)",
         "declare i64 @llvm.usub.sat.i64(i64, i64)",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         f"declare {v.vector} @llvm.fmuladd.{v.suffix}({v.vector}, {v.vector}, {v.vector})",
         f"declare void @llvm.masked.store.{v.suffix}.p0({v.vector}, ptr, i32, {v.bools})",
         *dict.fromkeys(f"declare {w.vector} @llvm.masked.load.{w.suffix}.p0(ptr, i32, {w.bools}, {w.vector})" for w in (v, Lanes(v.name, SLOT))),
@@ -224,6 +226,8 @@ def _sideways(height: int, v: Lanes) -> str:
         start = out.let(f"getelementptr {v.name}, ptr {out.at('%x', out.let(f'mul i64 {k}, %xs'))}, i64 {lane}")
         target = out.at("%y", out.let(f"mul i64 {k}, {SLOT * v.size}"), out.let(f"mul i64 {q}, {_block(v)}"))
         if whole:
+            # Rows of the source are far from each other, which the processor does not foresee.
+            out.do(f"call void @llvm.prefetch.p0(ptr {out.at(start, out.let(f'mul i64 %xs, {AHEAD}'))}, i32 0, i32 3, i32 1)")
             value = out.load(start, slot, SLOT)
         else:
             kept = _first_lanes(out, out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %lanes, {lane}')}, i64 {height})"), slot)

@@ -69,7 +69,8 @@ class Lowering(Segments):
             if len(self.shape(index)) != rank:
                 raise Unsupported("a column is used as a row")
             one = self.width(index) == 1
-            return self.resolved(index, 0 if one else start, 1 if one else width), one, self.floating[index]
+            found, narrow = self.resolved(index, 0 if one else start, 1 if one else width)
+            return found, one or narrow, self.floating[index]
         source = self.source(argument)
         like = np.asarray(argument.value) if isinstance(argument, Constant) else self.program.at(argument)
         if rank == 1 and source.mode == "row":
@@ -79,8 +80,8 @@ class Lowering(Segments):
             raise Unsupported("a state that is not a matrix")
         return Memory(source, 0 if one else start), one, like.dtype != np.bool_
 
-    def resolved(self, index: int, start: int, width: int) -> Operand:
-        """Where columns of a value of the loop come from, through all that only renames them."""
+    def resolved(self, index: int, start: int, width: int) -> tuple[Operand, bool]:
+        """Where columns of a value of the loop come from, through all that only renames them, and whether that is one number a row for all of them."""
         instruction = self.made.get(index)
         if instruction is None:
             source = self.source(Value(index))
@@ -88,39 +89,22 @@ class Lowering(Segments):
                 source = source._replace(mode="matrix" if len(self.shape(index)) == 2 else "column")
             elif len(self.shape(index)) == 1:
                 source = source._replace(mode="column")
-            return Memory(source, start)
+            return Memory(source, start), False
         if index in self.parts:
             for first, size, part in self.parts[index]:
                 if first <= start and start + width <= first + size:
-                    return self.operand(part, start - first, width, len(self.shape(index)))[0]
-            return Number(0.0)
+                    return self.operand(part, start - first, width, len(self.shape(index)))[:2]
+            return Number(0.0), True
         if self._renames(instruction):
             source, first = self._view(instruction)
             return self.resolved(source.index, start + first, width)
         if instruction.op.name == "broadcast_to":
-            return self.operand(instruction.arguments[0], start, width, len(self.shape(index)))[0]
+            return self.operand(instruction.arguments[0], start, width, len(self.shape(index)))[:2]
         if instruction.op.name == "matmul":
-            return Memory(Source("value", index, "matrix"), start)
+            return Memory(Source("value", index, "matrix"), start), False
         if instruction.op.name in REDUCTIONS:
-            return Reduced(index)
-        return Segment(index, start)
-
-    def narrow(self, operand: Operand) -> bool:
-        """Whether an operand is one number a row."""
-        if isinstance(operand, Memory):
-            place = operand.place
-            if isinstance(place, int):
-                return self.schedule.scratch[place][0] == 1
-            if place.mode in ("column", "number"):
-                return True
-            shape = self._source_shape(place)
-            return shape[-1] == 1
-        return isinstance(operand, Reduced | Number) or self.width(operand.value) == 1
-
-    def _source_shape(self, source: Source) -> tuple[int, ...]:
-        if source.kind == "constant":
-            return tuple(self.schedule.constants[source.index].shape)
-        return tuple(self.program.at(Outer(source.index)).shape) if source.kind == "outer" else self.shape(source.index)
+            return Reduced(index), True
+        return Segment(index, start), False
 
     def available(self, operand: Operand) -> tuple[int, int]:
         """From which pass and level on an operand is there."""
@@ -177,7 +161,7 @@ class Lowering(Segments):
         for start, width in self.segments(index):
             found = [self.operand(a, start, width, rank) for a in arguments]
             operands = [o for o, _, _ in found]
-            narrow = [width > 1 and self.narrow(o) for o in operands]
+            narrow = [width > 1 and one for _, one, _ in found]
             item = Compute(instruction.op.name, operands, Segment(index, start), self.floating[index], width, narrow, [f for _, _, f in found])
             p, level = max((self.available(o) for o in operands), default=(0, 0))
             self.key[item.result] = self._add(item, (p, level, width))
@@ -188,12 +172,12 @@ class Lowering(Segments):
         if len(shape) != 2 or axis not in (-1, 1, (-1,), (1,)) or not self.floating[index]:
             raise Unsupported(f"{instruction.op.name} over axis {axis} of an array of shape {shape}")
         pieces = self.segments(source.index) if self._tracked(source) else [(0, shape[1])]
-        operands = [(self.operand(source, start, width, 2)[0], width) for start, width in pieces]
-        p, level = max(self.available(o) for o, _ in operands)
+        operands = [(*self.operand(source, start, width, 2)[:2], width) for start, width in pieces]
+        p, level = max(self.available(o) for o, _, _ in operands)
         self.key[Reduced(index)] = (p, level, 0)
-        for operand, width in operands:
+        for operand, one, width in operands:
             count = shape[1] if instruction.op.name == "mean" else 1
-            self._add(Reduce(REDUCTIONS[instruction.op.name], operand, Reduced(index), width, count, width > 1 and self.narrow(operand)), (p, level, width))
+            self._add(Reduce(REDUCTIONS[instruction.op.name], operand, Reduced(index), width, count, width > 1 and one), (p, level, width))
 
     def _multiply(self, instruction: Instruction) -> None:
         left, right = instruction.arguments
@@ -219,13 +203,13 @@ class Lowering(Segments):
             source, first = self._view(self.made[index])
             index, start = source.index, start + first
         if index not in self.made:
-            operand = self.resolved(index, start, 1)
+            operand, _ = self.resolved(index, start, 1)
             assert isinstance(operand, Memory)
             return operand, 0
         if self.made[index].op.name == "matmul":
             return Memory(Source("value", index, "matrix"), start), self.key[index][0] + 1
         memory = self._keep(index)
-        last = max(self.available(self.resolved(index, c, w)) for c, w in self.segments(index))
+        last = max(self.available(self.resolved(index, c, w)[0]) for c, w in self.segments(index))
         return Memory(memory, start), last[0] + 1
 
     def _add(self, item: Item, key: Key) -> Key:
@@ -256,9 +240,9 @@ class Lowering(Segments):
                 place = place._replace(mode="column")
             self.schedule.written.add(place)
         for start, width in self.segments(index):
-            operand = self.resolved(index, start, width)
+            operand, one = self.resolved(index, start, width)
             p, level = self.available(operand)
-            self._add(Store(operand, Memory(place, start), floating, width, width > 1 and self.narrow(operand)), (p, level, width))
+            self._add(Store(operand, Memory(place, start), floating, width, width > 1 and one), (p, level, width))
 
     def _keep(self, index: int) -> Source | int:
         """Memory that holds all of a value: its stack, or a place in scratch memory."""
@@ -287,8 +271,8 @@ class Lowering(Segments):
                 continue
             index = value.index if isinstance(value, Value) else target
             for start, width in self.segments(index):
-                operand = self.resolved(index, start, width) if isinstance(value, Value) else self.operand(value, start, width, len(self.shape(target)))[0]
-                stores.append(Store(operand, Memory(place, start), True, width, width > 1 and self.narrow(operand)))
+                operand, one = self.resolved(index, start, width) if isinstance(value, Value) else self.operand(value, start, width, len(self.shape(target)))[:2]
+                stores.append(Store(operand, Memory(place, start), True, width, width > 1 and one))
         last = max(self.schedule.passes - 1, 0), 1 << 20
         for store in stores:
             self._reads(store.operand, (*last, store.width))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .batching import Batched, basic, batched, behind, elementwise, is_view, static, view_of
+from .batching import ALONG_ROWS, Batched, along_rows, basic, batched, behind, elementwise, is_view, static, view_of
 from .compiled import Compiled
 from .program import Constant, Instruction, Outer, Program, Value
 from .workspace import Workspace
@@ -471,6 +471,23 @@ def classify(program: Program, moving: set[int], carried: set[int]) -> tuple[dic
         else:
             phase[instruction.result] = ONCE
     return phase, functions
+
+
+FEW = 4
+"""A product of so many rows runs as fast in the loop as for all steps at once, and what it makes never leaves the cache."""
+
+
+def fusable(instruction: Instruction, program: Program, state: int) -> bool:
+    """Whether machine code does an instruction as well step by step as for all steps at once; ``state`` is a value with the batch in front."""
+    op, arguments, result = instruction
+    shape = program.shape(result)
+    if not 0 < len(shape) <= 2 or 0 in shape or shape[:1] != program.shape(state)[:1]:
+        return False
+    if op.name == "matmul":
+        return len(shape) == 2 and shape[0] >= FEW and program.at(arguments[0]).ndim == 2
+    if is_view(instruction):
+        return op.name != "transpose" and program.at(arguments[0]).shape[:1] == shape[:1]
+    return elementwise(op) or op.name == "broadcast_to" or (op.name in ALONG_ROWS and along_rows(instruction, program))
 
 
 Runner = Callable[..., np.ndarray]

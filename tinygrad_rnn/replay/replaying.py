@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from .batching import is_view, stacked_panels, takes_out, view_of
 from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
-from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, needed_for, once, operands, uses_of
+from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, fusable, for_all, needed_for, once, operands, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
 from .workspace import Lease, Workspace
 
@@ -36,15 +37,41 @@ class Plan:
         self.program, self.x, self.state, self.results, self.outputs, self.wanted = program.light(len(program.outer)), x, state, results, outputs, wanted
         self.laid, self.widths = self._laid_out()
         self.tracked = [t._node is not None for t in program.outer]
-        program, recorded = self.laid, program
+        self.reached = self._reached(self.program)
+        self.derivation = self._derived(program) if recording else None
+        self._arrange(False)
+        self.fused = self._in_loops()
+
+    def chosen(self, steps: int) -> Plan:
+        """This plan, or where both ways run as machine code the one for that: what is pointwise, and products of some rows, are in its loops."""
+        if self.fused is None or not available():
+            return self
+        loops = [self.fused.loop, *([] if self.fused.backward is None else [self.fused.backward.loop])]
+        return self if any(loop.compiled.why_not(steps) for loop in loops) else self.fused
+
+    def _in_loops(self) -> Plan | None:
+        """The plan with all that machine code can do step by step in its loops, if that is more than is there."""
+        if not available():
+            return None
+        fused = copy.copy(self)
+        fused.fused = None
+        fused._arrange(True)
+        same = fused.phase == self.phase and (self.backward is None or fused.backward is None or fused.backward.phase == self.backward.phase)
+        return None if same else fused
+
+    def _arrange(self, fused: bool) -> None:
+        """Phases, memory and code."""
+        program, x, state, results, outputs = self.laid, self.x, self.state, self.results, self.outputs
         count = program.inputs
         drawn = [index for _, index in program.draws]
         self.others = [k for k in range(count) if k >= x + state] + drawn
         self.phase, whole = classify(program, set(range(count)) | set(drawn), set(range(x, x + state)))
+        if fused:
+            self._fuse()
         self.backward: Backward | None = None
-        self.reached = self._reached(self.program)
-        if recording:
-            self.backward = self._derived(recorded)
+        if self.derivation is not None:
+            derived, places, seeds, fortran = self.derivation
+            self.backward = Backward(derived.light(len(derived.outer)), places, seeds, fortran, self.widths, self.phase, len(program.arrays), x, state, outputs, fused)
         made = {i.result: i for i in program.instructions}
         saved = set() if self.backward is None else set(self.backward.saved)
         self.view_of: dict[int, Instruction] = {}
@@ -121,6 +148,18 @@ class Plan:
             extra.append(f"copyto(v{index}, {self.loop._name(place)})")
         self.loop.compile(extra)
 
+    def _fuse(self) -> None:
+        """Put into the loop what it alone reads."""
+        users: dict[int, list[int]] = {}
+        for instruction in self.laid.instructions:
+            for part in flat(instruction):
+                if isinstance(part, Value):
+                    users.setdefault(part.index, []).append(instruction.result)
+        for instruction in reversed(self.laid.instructions):
+            index = instruction.result
+            if self.phase[index] == HOISTED and index in users and all(self.phase[user] == LOOP for user in users[index]) and fusable(instruction, self.laid, self.x):
+                self.phase[index] = LOOP
+
     def _fresh(self, producer: Instruction | None, index: int) -> bool:
         """Whether a hoisted instruction makes an array of its own that another hoisted value could live in."""
         if producer is None or self.phase[producer.result] != HOISTED or not (producer.op.name == "matmul" or isinstance(producer.op.forward, np.ufunc)):
@@ -155,7 +194,7 @@ class Plan:
                 return results
             states = grown
 
-    def _derived(self, program: Program) -> Backward:
+    def _derived(self, program: Program) -> tuple[Program, list[Place], list[int | None], list[bool]]:
         """The backward program, derived twice at different values: what differs then would depend on a value."""
         rng = np.random.default_rng(0)
         given = {k: program.arrays[k] for k in [*range(program.inputs), *(index for _, index in program.draws)]}
@@ -165,7 +204,7 @@ class Plan:
         if not (same and all(np.array_equal(a._data, b._data, equal_nan=True) for a, b in zip(first.outer, second.outer, strict=True))):
             raise Unreplayable("its gradient is computed otherwise for other values")
         fortran = [in_fortran_order(t._data) for t in program.outer]
-        return Backward(first.light(len(program.outer)), places, seeds, fortran, self.widths, self.phase, len(program.arrays), self.x, self.state, self.outputs)
+        return first.light(len(program.outer)), places, seeds, fortran
 
     def _laid_out(self) -> tuple[Program, dict[int, int]]:
         """The program with its gates in panels, and the widths of those."""
@@ -297,6 +336,7 @@ def replay(
     plan: Plan, steps: int, reverse: bool, inputs: list[Tensor], others: list[np.ndarray], first: list[Tensor], outer: list[Tensor], name: str, labels: Mapping[int, str]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
+    plan = plan.chosen(steps)
     x_arrays, s_arrays, o_arrays = [t._data for t in inputs], [t._data for t in first], [t._data for t in outer]
     ys, ends, kept = plan.run(steps, reverse, [*x_arrays, *others], s_arrays, o_arrays)
     results = [*ys, *ends]

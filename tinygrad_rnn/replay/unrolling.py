@@ -115,7 +115,7 @@ def explain(step: Callable[[Any, Any], Any], inputs: Any, state: Any, *, lengths
         return Explanation("eager", found)
     xs, states = len(list(tree.leaves(run.inputs))), len(list(tree.leaves(run.state)))
     names = [*_named("x", xs), *_named("h", states), *(["mask"] if run.mask is not None else [])]
-    return explained(found.plan, run.steps, names, [_label(t, k) for k, t in enumerate(found.outer)])
+    return explained(found.plan.chosen(run.steps), run.steps, names, [_label(t, k) for k, t in enumerate(found.outer)])
 
 
 def _label(t: Tensor, k: int) -> str:
@@ -308,6 +308,8 @@ class _Unrolling:
         if plan is None:
             plan = self._plan(program, places, list(wanted), recording, len(xs), len(states))
             if isinstance(plan, Plan):
+                if plan.fused is not None and isinstance(self._tried(plan.fused, drawn), str):
+                    plan.fused = None
                 plan = self._tried(plan, drawn)
         remember(key, plan)
         if isinstance(plan, str):
