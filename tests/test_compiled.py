@@ -30,10 +30,14 @@ def always(monkeypatch, tmp_path_factory):
     replaying.PLANS.clear()
 
 
+def loops():
+    """The loops of the newest plan."""
+    return next(reversed(replaying.PLANS.values())).chosen(2).loops
+
+
 def reasons():
-    """Why the loops of the newest plan are not machine code: nothing for each that is."""
-    plan = next(reversed(replaying.PLANS.values()))
-    return [loop.compiled.why_not(2) for loop in (plan.loop, *([plan.backward.loop] if plan.backward else []))]
+    """Why they are not machine code: nothing for each that is."""
+    return [loop.compiled.why_not(2) for loop in loops()]
 
 
 def in_numpy(monkeypatch, function):
@@ -250,13 +254,20 @@ def test_random_programs_and_every_operation(monkeypatch):
     """The property of the replayed step, with machine code: most loops have some, and none gives other values than NumPy's."""
     seen = []
     run = compiled.Compiled.run
-    monkeypatch.setattr(compiled.Compiled, "run", lambda self, *given: (seen.append((done := run(self, *given), self.reason)), done)[1])
+
+    def watched(self, *given):
+        done = run(self, *given)
+        if self.proven:
+            seen.append((done, self.reason))
+        return done
+
+    monkeypatch.setattr(compiled.Compiled, "run", watched)
     for name in test_unroll.OPS:
         test_unroll.test_every_operation_hoisted_in_the_loop_and_on_weights_and_after_the_weights_have_changed(name)
     every = len(seen)
     test_unroll.test_a_replayed_step_is_the_eager_one()
     assert not [reason for _, reason in seen if "other values" in reason or "Error" in reason]
-    assert sum(done for done, _ in seen[:every]) > every / 4 and sum(done for done, _ in seen[every:]) > 100
+    assert sum(done for done, _ in seen[:every]) > every / 4 and sum(done for done, _ in seen[every:]) > (len(seen) - every) / 4
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
@@ -284,7 +295,7 @@ def test_bits_do_not_depend_on_threads_or_blocks_and_repeat(monkeypatch):
         results.append(trained("LSTM", 6, 100, 40, 33))
     machine._WORKERS.clear()
     assert reasons() == ["", ""]
-    for loop in (next(reversed(replaying.PLANS.values())).loop, next(reversed(replaying.PLANS.values())).backward.loop):
+    for loop in loops():
         loop.compiled.function.block = 7
     results.append(trained("LSTM", 6, 100, 40, 33))
     for other in results[1:]:
@@ -331,6 +342,7 @@ def test_a_fault_in_the_machine_code_is_found_before_anyone_sees_it(fault, monke
     expected = in_numpy(monkeypatch, lambda: trained("LSTM", 5, 3, 2, 4))
     replaying.PLANS.clear()
     monkeypatch.setitem(emitting._ARITHMETIC, "subtract", "fadd" if fault == "values" else "no such instruction")
+    agree(trained("LSTM", 5, 3, 2, 4), expected)
     found = trained("LSTM", 5, 3, 2, 4)
     assert reasons()[0] == "" and ("other values" if fault == "values" else "Error") in reasons()[1]
     agree(found, expected)

@@ -80,6 +80,8 @@ class Compiled:
         self.function: Function | None = None
         self.reason = ""
         """Why there is no machine code; empty where nobody asked for it yet, or where there is some."""
+        self.proven = False
+        """Whether the loop in NumPy gave what the step itself gives: then machine code may be compared with it, and used."""
         self._lock = threading.Lock()
         self._checked = False
 
@@ -107,7 +109,7 @@ class Compiled:
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Values, otherwise: Otherwise) -> bool:
         """Run all steps, if it is worth it and possible; ``otherwise`` runs the first steps in NumPy, to compare with."""
-        if self.why_not(steps):
+        if not self.proven or self.why_not(steps):
             return False
         if not self._checked:
             self._check(min(steps, 3), reverse, arrays, values, otherwise)

@@ -46,8 +46,11 @@ class Plan:
         """This plan, or where both ways run as machine code the one for that: what is pointwise, and products of some rows, are in its loops."""
         if self.fused is None or not available():
             return self
-        loops = [self.fused.loop, *([] if self.fused.backward is None else [self.fused.backward.loop])]
-        return self if any(loop.compiled.why_not(steps) for loop in loops) else self.fused
+        return self if any(loop.compiled.why_not(steps) for loop in self.fused.loops) else self.fused
+
+    @property
+    def loops(self) -> list[Loop]:
+        return [self.loop] if self.backward is None else [self.loop, self.backward.loop]
 
     def _in_loops(self) -> Plan | None:
         """The plan with all that machine code can do step by step in its loops, if that is more than is there."""
@@ -71,7 +74,7 @@ class Plan:
         self.backward: Backward | None = None
         if self.derivation is not None:
             derived, places, seeds, fortran = self.derivation
-            self.backward = Backward(derived.light(len(derived.outer)), places, seeds, fortran, self.widths, self.phase, len(program.arrays), x, state, outputs, fused)
+            self.backward = Backward(derived.light(len(derived.outer)), places, seeds, fortran, self.widths, self.phase, len(self.program.arrays), x, state, outputs, fused)
         made = {i.result: i for i in program.instructions}
         saved = set() if self.backward is None else set(self.backward.saved)
         self.view_of: dict[int, Instruction] = {}
