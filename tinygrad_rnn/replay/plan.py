@@ -486,7 +486,7 @@ def fusable(instruction: Instruction, program: Program, state: int) -> bool:
     if op.name == "matmul":
         return len(shape) == 2 and shape[0] >= FEW and program.at(arguments[0]).ndim == 2
     if is_view(instruction):
-        return op.name != "transpose" and program.at(arguments[0]).shape[:1] == shape[:1]
+        return op.name != "transpose" and bool(program.at(arguments[0]).shape[:1] == shape[:1])
     return elementwise(op) or op.name == "broadcast_to" or (op.name in ALONG_ROWS and along_rows(instruction, program))
 
 

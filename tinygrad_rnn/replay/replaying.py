@@ -20,7 +20,7 @@ from .batching import is_view, stacked_panels, takes_out, view_of
 from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
-from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, fusable, for_all, needed_for, once, operands, uses_of
+from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, fusable, needed_for, once, operands, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
 from .workspace import Lease, Workspace
 
