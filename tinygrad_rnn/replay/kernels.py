@@ -125,6 +125,10 @@ def elementary(v: Lanes) -> str:
     return "\n".join(declared + [f"define internal {V} @{name}({V} %x) alwaysinline #0 {{\n  " + "\n  ".join(body) + "\n}" for name, body in bodies.items()])
 
 
+DEEP = 512
+"""Elements of the inner axis of a panel that stay in the first cache."""
+
+
 class Product(NamedTuple):
     """A matrix product: rows of ``inner`` elements with a matrix of ``inner`` rows and ``columns`` columns."""
 
@@ -141,48 +145,61 @@ class Product(NamedTuple):
 def product(name: str, shape: Product, most: int, machine: Machine, v: Lanes) -> str:
     """``void @name(a, bytes a row, panels, c, bytes a row, rows)``: c = a @ b of ``most`` rows or fewer, each element's sum in the order of the inner axis.
 
-    Panel by panel, and for each in blocks of rows that stay in registers; how rows are blocked changes no bit of the result.
+    Panel by panel, or a few panels at once where there are few rows, and for each, or each part of it that stays in the first
+    cache, in blocks of rows that stay in registers; how all that is blocked changes no bit of the result.
     """
     full, width, rest, _ = shape.layout(machine, v)
     highest = min(machine.rows, most)
-    groups = [(0, full, width)] if full else []
-    groups += [(full * width, 1, rest)] if rest else []
+    together = machine.rows // highest
+    groups = [(0, full // together, width, together)] if full >= together else []
+    groups += [(full // together * together * width, 1, width, full % together)] if full % together else []
+    groups += [(full * width, 1, rest, 1)] if rest else []
     out = Writer(f"define internal void @{name}(ptr %a, i64 %as, ptr %b, ptr %c, i64 %cs, i64 %rows) noinline #0")
+    length = -(-shape.inner // -(-shape.inner // DEEP))
+    pieces = [(first, min(length, shape.inner - first)) for first in range(0, shape.inner, length)]
     up = out.let(f"add i64 %rows, {machine.rows - 1}")
     blocks = out.let(f"udiv i64 {up}, {machine.rows}")
     base, extra = out.let(f"udiv i64 %rows, {blocks}"), out.let(f"urem i64 %rows, {blocks}")
-    for start, number, columns in groups:
+    for start, number, columns, panels in groups:
         padded = -(-columns // v.count) * v.count
         with out.loop(str(number)) as p:
-            panel = out.at("%b", out.let(f"mul i64 {p}, {shape.inner * padded * v.size}"), start * shape.inner * v.size)
-            column = out.at("%c", out.let(f"mul i64 {p}, {columns * v.size}"), start * v.size)
-            with out.loop(blocks) as block:
-                more = out.let(f"icmp ult i64 {block}, {extra}")
-                size = out.let(f"add i64 {base}, {out.let(f'zext i1 {more} to i64')}")
-                before = out.let(f"call i64 @llvm.umin.i64(i64 {block}, i64 {extra})")
-                row = out.let(f"add i64 {out.let(f'mul i64 {block}, {base}')}, {before}")
-                left, right = out.at("%a", out.let(f"mul i64 {row}, %as")), out.at(column, out.let(f"mul i64 {row}, %cs"))
-                calls = [f"call void @{name}_{n}_{columns}(ptr {left}, i64 %as, ptr {panel}, ptr {right}, i64 %cs)" for n in range(1, highest + 1)]
-                out.choose(size, calls)
-    kernels = [_kernel(f"{name}_{rows}_{columns}", rows, columns, shape.inner, v) for _, _, columns in groups for rows in range(1, highest + 1)]
+            panel = out.at("%b", out.let(f"mul i64 {p}, {panels * shape.inner * padded * v.size}"), start * shape.inner * v.size)
+            column = out.at("%c", out.let(f"mul i64 {p}, {panels * columns * v.size}"), start * v.size)
+            for first, inner in pieces:
+                with out.loop(blocks) as block:
+                    more = out.let(f"icmp ult i64 {block}, {extra}")
+                    size = out.let(f"add i64 {base}, {out.let(f'zext i1 {more} to i64')}")
+                    before = out.let(f"call i64 @llvm.umin.i64(i64 {block}, i64 {extra})")
+                    row = out.let(f"add i64 {out.let(f'mul i64 {block}, {base}')}, {before}")
+                    left, right = out.at("%a", out.let(f"mul i64 {row}, %as")), out.at(column, out.let(f"mul i64 {row}, %cs"))
+                    given = f"(ptr {out.at(left, first * v.size)}, i64 %as, ptr {out.at(panel, first * padded * v.size)}, ptr {right}, i64 %cs)"
+                    out.choose(size, [f"call void @{name}_{n}_{panels}_{columns}_{inner}_{bool(first)}{given}" for n in range(1, highest + 1)])
+    kernels = [
+        _kernel(f"{name}_{rows}_{panels}_{columns}_{inner}_{more}", rows, panels, columns, shape.inner, inner, more, v)
+        for _, _, columns, panels in groups
+        for inner, more in dict.fromkeys((inner, bool(first)) for first, inner in pieces)
+        for rows in range(1, highest + 1)
+    ]
     return "\n".join([out.text(), *kernels])
 
 
-def _kernel(name: str, rows: int, columns: int, inner: int, v: Lanes, unrolled: int = 4) -> str:
-    """A few rows with one panel: all sums in registers."""
+def _kernel(name: str, rows: int, panels: int, columns: int, stride: int, inner: int, more: bool, v: Lanes, unrolled: int = 4) -> str:
+    """A few rows with a few panels, ``stride`` rows from each other, of so many columns: all sums in registers, with what is in c already if there is ``more``."""
     V, width = v.vector, -(-columns // v.count)
-    cells = [(r, c) for r in range(rows) for c in range(width)]
+    cells = [(r, c) for r in range(rows) for c in range(panels * width)]
     out = Writer(f"define internal void @{name}(ptr %a, i64 %as, ptr %b, ptr %c, i64 %cs) noinline #0")
     lefts = [out.at("%a", out.let(f"mul i64 %as, {r}")) for r in range(rows)]
 
     def step(k: str, sums: list[str]) -> list[str]:
         """The sums with one more element of the inner axis."""
         row = out.at("%b", out.let(f"mul i64 {k}, {width * v.count * v.size}"))
-        right = [out.let(f"load {V}, ptr {out.at(row, c * v.count * v.size)}, align {v.size}") for c in range(width)]
+        right = [out.load(out.at(row, (c // width * stride * width + c % width) * v.count * v.size), v, v.count) for c in range(panels * width)]
         left = [out.splat(out.let(f"load {v.name}, ptr {out.let(f'getelementptr {v.name}, ptr {a}, i64 {k}')}, align {v.size}"), v) for a in lefts]
         return [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
 
-    sums, done = ["zeroinitializer"] * len(cells), 0
+    places = [out.at(out.at("%c", out.let(f"mul i64 %cs, {r}")), (c // width * columns + c % width * v.count) * v.size) for r, c in cells]
+    counts = [min(v.count, columns - c % width * v.count) for _, c in cells]
+    sums, done = [out.load(place, v, count) if more else "zeroinitializer" for place, count in zip(places, counts, strict=True)], 0
     if inner >= 2 * unrolled:
         done = inner // unrolled * unrolled
         with out.loop(str(done), step=unrolled, carried=[(V, s) for s in sums]) as k:
@@ -192,8 +209,8 @@ def _kernel(name: str, rows: int, columns: int, inner: int, v: Lanes, unrolled: 
             out.carried = sums
     for number in range(done, inner):
         sums = step(str(number), sums)
-    for (r, c), s in zip(cells, sums, strict=True):
-        out.store(s, out.at(out.at("%c", out.let(f"mul i64 %cs, {r}")), c * v.count * v.size), v, min(v.count, columns - c * v.count))
+    for place, count, s in zip(places, counts, sums, strict=True):
+        out.store(s, place, v, count)
     return out.text()
 
 
