@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .emitting import Emitted, emitted, supported
-from .kernels import Product, lanes
+from .gemm import packed
+from .kernels import Product
 from .lowering import Lowering
-from .machine import Machine, aligned, machine, scratch, share
+from .machine import Machine, machine, scratch, share
 from .program import Constant, Outer, Value
 from .schedule import Schedule, Source, Unsupported
 
@@ -63,7 +64,6 @@ class Function:
 
     def __init__(self, host: Machine, schedule: Schedule, made: Emitted, loop: Loop) -> None:
         self.host, self.rows, self.scratch = host, schedule.rows, made.scratch
-        self.lanes = lanes(host, schedule.size)
         self.block = max(BLOCK // max(made.scratch, 1), 48)
         self.written = {source.index for source in schedule.written}
         panels = {m.right: m.shape for products in schedule.products.values() for m in products}
@@ -80,7 +80,7 @@ class Function:
             if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
                 return False
             if binding.panels is not None:
-                array = self.packed(array, binding.panels)
+                array = packed(array, binding.panels, self.host)
             elif not binding.fits(array):
                 if binding.written:
                     return False
@@ -98,18 +98,6 @@ class Function:
 
         share(shard, self.rows, SHARD if work >= SHARED else self.rows)
         return True
-
-    def packed(self, matrix: np.ndarray, shape: Product) -> np.ndarray:
-        """A matrix in panels, as :func:`kernels.product` reads it."""
-        count, width, rest, padded = shape.layout(self.host, self.lanes)
-        flat = aligned(shape.inner * (count * width + padded) * self.lanes.size).view(matrix.dtype)
-        middle = count * width * shape.inner
-        flat[:middle].reshape(count, shape.inner, width)[...] = matrix[:, : count * width].reshape(shape.inner, count, width).transpose(1, 0, 2)
-        if rest:
-            last = flat[middle:].reshape(shape.inner, padded)
-            last[:, rest:] = 0
-            last[:, :rest] = matrix[:, count * width :]
-        return flat
 
 
 class Binding:

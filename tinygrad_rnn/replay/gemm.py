@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import ATTRIBUTES, Lanes, Writer, lanes
-from .machine import Machine, machine, scratch, share
+from .kernels import ATTRIBUTES, Lanes, Product, Writer, lanes
+from .machine import Machine, aligned, machine, scratch, share
 
 SHARED = 1 << 24
 """From here on threads share the rows."""
@@ -49,19 +49,48 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.n
     return out
 
 
+def packed(matrix: np.ndarray, shape: Product, host: Machine) -> np.ndarray:
+    """A matrix in any layout in panels, as :func:`kernels.product` reads it."""
+    v = lanes(host, matrix.itemsize)
+    count, width, _, padded = shape.layout(host, v)
+    flat = aligned(shape.inner * (count * width + padded) * v.size).view(matrix.dtype)
+    _panelling(host, v)(matrix.__array_interface__["data"][0], *matrix.strides, shape.inner, shape.columns, flat.__array_interface__["data"][0])
+    return flat
+
+
 @functools.cache
 def _function(size: int) -> Any:
-    """The machine code for floats of 4 or 8 bytes, or None."""
+    """The machine code of products for floats of 4 or 8 bytes, or None."""
     host = machine()
-    if host is None:
-        return None
     try:
-        address, owner = host.function(source(host, lanes(host, size)))
+        return None if host is None else _loaded(host, source(host, lanes(host, size)), 13)
     except Exception:  # NumPy can do it as well
         return None
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 13)(address)
+
+
+@functools.cache
+def _panelling(host: Machine, v: Lanes) -> Any:
+    return _loaded(host, panelling(host, v), 6)
+
+
+def _loaded(host: Machine, text: str, parameters: int) -> Any:
+    """A function in LLVM's language, ready to be called with so many integers."""
+    address, owner = host.function(text)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * parameters)(address)
     call.owner = owner  # type: ignore[attr-defined]
     return call
+
+
+def panelling(host: Machine, v: Lanes) -> str:
+    """The function ``run(b, bytes a row, bytes a column, inner, columns, to)``: a matrix in panels, the last one with zeros up to whole vectors."""
+    width = host.vectors * v.count
+    out = Writer("define void @run(ptr %b, i64 %bs, i64 %bk, i64 %inner, i64 %columns, ptr %to) #0")
+    with out.loop("%columns", step=width) as column:
+        count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %columns, {column}')}, i64 {width})")
+        padded = out.let(f"and i64 {out.let(f'add i64 {count}, {v.count - 1}')}, {-v.count}")
+        start, target = out.at("%b", out.let(f"mul i64 {column}, %bk")), out.at("%to", out.let(f"mul i64 {out.let(f'mul i64 {column}, %inner')}, {v.size}"))
+        out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 %inner, i64 {count}, i64 {padded}, ptr {target}, i64 %inner)")
+    return "\n".join(["declare i64 @llvm.umin.i64(i64, i64)", _packing(v), out.text(), f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}"])
 
 
 def source(host: Machine, v: Lanes) -> str:
