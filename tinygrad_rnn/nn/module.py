@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, cast
 
@@ -47,13 +47,17 @@ _OWN = {"_config", "_name", "_modules", "_cells"}
 
 def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The parameters and modules in an attribute: itself, or those in a list, tuple or dict, with their paths."""
-    if isinstance(value, Module | Parameter):
-        yield name, value
-    elif isinstance(value, list | tuple | dict):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            # Long lists of plain numbers and strings should cost little.
-            if type(item) not in _PLAIN:
-                yield from parts(f"{name}.{key}", item)
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind is Tensor or not isinstance(value, list | tuple | dict):
+        if isinstance(value, Module) or (is_tensor(value) and value._is_parameter):
+            yield name, value
+        return
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        # Long lists of plain numbers and strings should cost little.
+        if type(item) not in _PLAIN:
+            yield from parts(f"{name}.{key}", item)
 
 
 class Module:
@@ -131,15 +135,17 @@ class Module:
 
     def _name_parts(self) -> None:
         """Give all modules and parameters below this one their names again; a list may have grown since it was set."""
-        for _, module in self.named_modules():
+        tree = list(self._tree())
+        modules = {id(part): part for _, part in tree if isinstance(part, Module)}
+        for module in (self, *modules.values()):
             if type(module) is not ModuleList:
                 for path, part in module._members():
-                    if isinstance(part, Module):
+                    if part._name != path and isinstance(part, Module):
                         part._rename(path)
-        self._name_parameters("")
+        self._name_parameters("", tree)
 
-    def _name_parameters(self, prefix: str) -> None:
-        for path, parameter in self.named_parameters():
+    def _name_parameters(self, prefix: str, tree: Iterable[tuple[str, Any]] | None = None) -> None:
+        for path, parameter in self._parameters(self._tree() if tree is None else tree):
             if (parameter._named_by_module or parameter.name is None) and parameter.name != prefix + path:
                 parameter.name, parameter._named_by_module = prefix + path, True
 
@@ -148,7 +154,7 @@ class Module:
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         for name, value in self.__dict__.items():
-            if name not in _OWN:
+            if type(value) not in _PLAIN and name not in _OWN:
                 yield from parts(name, value)
 
     def _tree(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -160,8 +166,13 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter with its path, a shared one once, in the order of the attributes."""
+        return self._parameters(self._tree())
+
+    @staticmethod
+    def _parameters(tree: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+        """Of what a walk reaches, the parameters, each once."""
         seen: set[int] = set()
-        for path, part in self._tree():
+        for path, part in tree:
             if not isinstance(part, Module) and id(part) not in seen:
                 seen.add(id(part))
                 yield path, part
