@@ -19,7 +19,7 @@ from .batching import is_view, stacked_panels, takes_out, view_of
 from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
-from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, needed_for, once, operands, uses_of
+from .plan import HOISTED, LOOP, ONCE, Loop, Memory, Straight, classify, flat, needed_for, operands, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
 from .workspace import Lease, Workspace
 
@@ -86,27 +86,9 @@ class Plan:
             else:
                 self.exposed.append(top + state + j)
                 self.copies[top + state + j] = place
-        self.before: list[tuple[int, Runner, int | None]] = []
-        """What runs before the loop, and the value in whose memory its result lives, if not in memory of its own."""
-        self.early: list[int] = []
-        """Products for all steps, which the loop alone reads."""
-        uses = uses_of(self.instructions)
-        needed = {p.index for p in results if isinstance(p, Value)} | self.stored | set(self.view_of)
-        for instruction in reversed(self.instructions):
-            # What may share memory with what lives on must live on.
-            if instruction.result in needed:
-                needed |= {p.index for p in flat(instruction) if isinstance(p, Value)}
-        for instruction in self.instructions:
-            index, function = instruction.result, whole.get(instruction.result)
-            if self.phase[index] == ONCE:
-                self.before.append((index, once(instruction, program.dtype(index)), None))
-            elif self.phase[index] == HOISTED and function is not None:
-                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
-                home = dying[0] if dying and takes_out(function) else None
-                if instruction.op.name == "matmul" and takes_out(function) and index not in needed:
-                    self.early.append(index)
-                    home = index
-                self.before.append((index, for_all(instruction, function, program.dtype(index)), home))
+        self.early: dict[int, int] = {}
+        """Values for all steps that only the loop reads, and in whose memory each lives."""
+        self.before = self._hoisted(whole, made)
         stacked |= {k for k in [*self.slots, *self.exposed] if k in inloop}
         self.written = stacked | set(self.copies)
         """What has an array a step that the loop writes."""
@@ -120,6 +102,43 @@ class Plan:
         for index, place in self.copies.items():
             extra.append(f"copyto(v{index}, {self.loop._name(place)})")
         self.loop.compile(extra)
+        self.given = [*range(x), *self.others]
+        self.shown = [index for index in self.exposed if index in self.written and index not in self.slots]
+        self.early_shown = [index for index in self.exposed if self.phase.get(index) == HOISTED]
+
+    def _hoisted(self, functions: Mapping[int, Any], made: Mapping[int, Instruction]) -> Any:
+        """The code of what runs before the loop, in memory of the workspace or of a value that is read for the last time where that can be."""
+        program, uses = self.laid, uses_of(self.instructions)
+        needed = {p.index for p in self.results if isinstance(p, Value)} | self.stored | set(self.view_of)
+        for instruction in reversed(self.instructions):
+            # What may share memory with what lives on must live on.
+            own = isinstance(instruction.op.forward, np.ufunc) or instruction.op.name == "matmul" or (self.phase[instruction.result] == LOOP and not is_view(instruction))
+            if instruction.result in needed and not own:
+                needed |= {p.index for p in flat(instruction) if isinstance(p, Value)}
+        homes: dict[int, int] = {}
+        lasting: set[int] = set()
+        hoisted = [i for i in self.instructions if self.phase[i.result] == HOISTED and functions.get(i.result) is not None]
+        for instruction in reversed(hoisted):
+            index = instruction.result
+            if takes_out(functions[index]):
+                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
+                if dying:
+                    homes[index] = dying[0]
+                    if index in needed or index in lasting:
+                        lasting.add(dying[0])
+        code = Straight()
+        for instruction in self.instructions:
+            index = instruction.result
+            if self.phase[index] == ONCE:
+                code.once(instruction, program.dtype(index))
+            elif self.phase[index] == HOISTED and functions.get(index) is not None:
+                home = homes.get(index)
+                if home in self.early:
+                    self.early[index] = self.early[home]
+                elif instruction.op.name == "matmul" and takes_out(functions[index]) and index not in needed and index not in lasting:
+                    self.early[index] = home = index
+                code.for_all(instruction, functions[index], program.dtype(index), home)
+        return code.compile()
 
     def _fresh(self, producer: Instruction | None, index: int) -> bool:
         """Whether a hoisted instruction makes an array of its own that another hoisted value could live in."""
@@ -191,9 +210,9 @@ class Plan:
 
     def _short(self, steps: int) -> Workspace:
         arrays = self._stacks(steps, self.brief)
-        for index in self.early:
+        for index, home in self.early.items():
             shape, dtype = self.laid.shape(index), self.laid.dtype(index)
-            arrays[index] = stacked_panels((steps, *shape), dtype) if len(shape) == 3 else np.empty((steps, *shape), dtype)
+            arrays[index] = arrays[home] if home != index else stacked_panels((steps, *shape), dtype) if len(shape) == 3 else np.empty((steps, *shape), dtype)
         return Workspace(arrays, self.loop.scratched(arrays))
 
     def _stacks(self, steps: int, indices: Iterable[int]) -> dict[int, np.ndarray]:
@@ -210,29 +229,22 @@ class Plan:
         """Outputs for all steps, last states, and what the backward pass needs."""
         lease = Lease((self, "kept", steps, reverse), lambda: self._kept(steps, reverse))
         brief = Lease((self, "short", steps, reverse), lambda: self._short(steps))
-        kept, short = lease.workspace, brief.workspace
-        arrays: dict[int, np.ndarray] = {**kept.arrays, **short.arrays, **dict(zip([*range(self.x), *self.others], inputs, strict=True))}
-
-        def value(place: Any) -> np.ndarray:
-            return outer[place.index] if isinstance(place, Outer) else arrays[place.index]
-
+        arrays = Memory(lease.workspace, brief.workspace)
+        arrays.update(zip(self.given, inputs, strict=True))
+        start = -1 if reverse else 0
         for j, slot in enumerate(self.slots):
             if slot not in arrays:
-                arrays |= self._states(j, slot, steps, reverse)
-            arrays[self.x + j][-1 if reverse else 0] = first[j]
-        for index, runner, place in self.before:
-            arrays[index] = runner(value, steps) if place is None else runner(value, steps, out=arrays[place])
-        for index in self.exposed:
-            if index not in arrays:
-                arrays |= self._stacks(steps, [index])
-        self.loop.run(steps, reverse, arrays, value, (kept, short))
-        ends = [arrays[slot][0 if reverse else -1, ...].copy() for slot in self.slots]
-        given = [*inputs, *first, *outer]
-        for index in self.exposed:
+                arrays.update(self._states(j, slot, steps, reverse))
+            arrays[self.x + j][start] = first[j]
+        self.before(arrays, outer, steps)
+        arrays.update(self._stacks(steps, self.shown))
+        self.loop.run(steps, reverse, arrays, outer)
+        ends = [arrays[slot][-1 - start, ...].copy() for slot in self.slots]
+        for index in self.early_shown:
             # A view of what the caller holds would change with it.
-            if self.phase.get(index) == HOISTED and any(np.may_share_memory(arrays[index], a) for a in given):
+            if any(np.may_share_memory(arrays[index], a) for a in (*inputs, *first, *outer)):
                 arrays[index] = arrays[index].copy()
-        return [arrays[index] for index in self.exposed], ends, Kept(lease, self._others(arrays, kept))
+        return [arrays[index] for index in self.exposed], ends, Kept(lease, self._others(arrays, lease.workspace))
 
     def _read(self, index: int, arrays: dict[int, np.ndarray]) -> np.ndarray | None:
         """A forward value for all steps, of ``arrays``, or None where they do not hold it."""
@@ -244,13 +256,14 @@ class Plan:
 
     def _others(self, arrays: dict[int, np.ndarray], kept: Workspace) -> dict[int, np.ndarray]:
         """The forward values that the backward pass reads, but for those that are kept in the workspace."""
+        if self.backward is None or kept.again is None:
+            return {}
         found: dict[int, np.ndarray] = {}
-        if self.backward is not None and kept.again is not None:
-            for index in self.backward.read:
-                if index < self.backward.count and index not in kept.again.arrays:
-                    read = self._read(index, arrays)
-                    assert read is not None
-                    found[index] = read
+        for index in self.backward.forward:
+            if index not in kept.again.arrays:
+                read = self._read(index, arrays)
+                assert read is not None
+                found[index] = read
         return found
 
 
