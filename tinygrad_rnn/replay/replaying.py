@@ -293,6 +293,74 @@ def _bundled(k: int, dtype: Any) -> Callable[[Any], list[Any]]:
     return lambda g: [Bundle({k: g}, dtype)]
 
 
+class Pull:
+    """The gradient of one replayed unroll for each of what it was given, and the same as a recorded computation.
+
+    ``arrays`` and ``nodes`` are those of inputs, first states and outer tensors, ``outside`` the arrays of the last of these.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        steps: int,
+        reverse: bool,
+        arrays: list[np.ndarray],
+        nodes: tuple[Any, ...],
+        others: list[np.ndarray],
+        outside: list[np.ndarray],
+        ys: list[np.ndarray],
+        kept: Kept,
+        name: str,
+        labels: Mapping[int, str],
+    ) -> None:
+        self.plan, self.steps, self.reverse, self.arrays, self.nodes, self.others, self.outside, self.ys = plan, steps, reverse, arrays, nodes, others, outside, ys
+        self.kept, self.name, self.labels = kept, name, labels
+        self.began, self.state = next_index(), plain(current())
+
+    def __call__(self, g: Bundle) -> list[Any]:
+        self._unchanged()
+        if any(map(is_tensor, g.parts.values())):
+            return self._recorded(g)
+        space = self.kept.lease.workspace.again
+        assert self.plan.backward is not None and space is not None
+        return self.plan.backward.run(self.steps, self.reverse, space, self.kept.others, self.outside, [g.parts.get(k) for k in range(len(self.plan.results))])
+
+    @property
+    def lease(self) -> Lease:
+        return self.kept.lease
+
+    @property
+    def held(self) -> list[Tensor]:
+        """What the call was given."""
+        return [wrap(array, node) for array, node in zip(self.arrays, self.nodes, strict=True)]
+
+    @property
+    def buffers(self) -> list[np.ndarray]:
+        """The memory that it keeps."""
+        return [*self.kept.lease.workspace.owned, *(y for y in self.ys if any(np.may_share_memory(y, a) for a in self.kept.others.values()))]
+
+    def _unchanged(self) -> None:
+        if writes.last <= self.began:
+            return
+        for array in (*self.arrays, *self.ys):
+            if writes.after(array, self.began):
+                raise TapeError(f"unroll kept an array of shape {array.shape}, which was changed in place afterwards; change it after the backward pass")
+
+    def opened(self, given: list[Tensor], observers: tuple[Any, ...] = ()) -> list[Any]:
+        """The results as all steps through the operations give them, from tensors that hold what this call was given."""
+        self._unchanged()
+        x, end = self.plan.x, self.plan.x + self.plan.state
+        with installed(enable_grad().derive(self.state).replace(observers=observers)):
+            outs, last = expand(self.plan, self.steps, self.reverse, given[:x], self.others, given[x:end], given[end:], self.name, self.labels)
+        return [*outs, *last]
+
+    def _recorded(self, g: Bundle) -> list[Any]:
+        """The gradient as a recorded computation: all steps through the operations, then a sweep that is recorded itself."""
+        roots = [(t._node, g.parts[k]) for k, t in enumerate(self.opened(self.held)) if k in g.parts and t._node is not None]
+        found = run_sweep(roots, [n for n in self.nodes if n is not None], stop=True, create_graph=True, retain_graph=True)
+        return [found[n][0] if n is not None and n in found else None for n in self.nodes]
+
+
 PLANS: OrderedDict[Any, Plan | str] = OrderedDict()
 """Plans by what a recording must have in common; a string says why there is none. The least recently used are dropped."""
 
@@ -310,48 +378,16 @@ def replay(
     plan: Plan, steps: int, reverse: bool, inputs: list[Tensor], others: list[np.ndarray], first: list[Tensor], outer: list[Tensor], name: str, labels: Mapping[int, str]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
-    x_arrays, s_arrays, o_arrays = [t._data for t in inputs], [t._data for t in first], [t._data for t in outer]
-    ys, ends, kept = plan.run(steps, reverse, [*x_arrays, *others], s_arrays, o_arrays)
-    results = [*ys, *ends]
-    nodes = tuple(t._node for t in [*inputs, *first, *outer])
-    if plan.backward is None or not any(n is not None for n in nodes) or not results:
+    outside = [t._data for t in outer]
+    ys, ends, kept = plan.run(steps, reverse, [*(t._data for t in inputs), *others], [t._data for t in first], outside)
+    results, given = [*ys, *ends], [*inputs, *first, *outer]
+    nodes = tuple([t._node for t in given])
+    if plan.backward is None or not any(nodes) or not results:
         return [wrap(y) for y in ys], [wrap(e) for e in ends]
-    backward, began, space = plan.backward, next_index(), kept.lease.workspace.again
-    assert space is not None
-    exposed = [*x_arrays, *s_arrays, *o_arrays, *ys]
-    state = plain(current())
-    held = [wrap(t._data, t._node) for t in [*inputs, *first, *outer]]
-
-    def unchanged() -> None:
-        for array in exposed:
-            if writes.after(array, began):
-                raise TapeError(f"unroll kept an array of shape {array.shape}, which was changed in place afterwards; change it after the backward pass")
-
-    def pull(g: Bundle) -> list[Any]:
-        unchanged()
-        if any(is_tensor(part) for part in g.parts.values()):
-            return expanded(g)
-        return backward.run(steps, reverse, space, kept.others, o_arrays, [g.parts.get(k) for k in range(len(results))])
-
-    def opened(given: list[Tensor], observers: tuple[Any, ...] = ()) -> list[Any]:
-        """The results as all steps through the operations give them, from tensors that hold what this call was given."""
-        unchanged()
-        end = plan.x + plan.state
-        with installed(enable_grad().derive(state).replace(observers=observers)):
-            outs, last = expand(plan, steps, reverse, given[: plan.x], others, given[plan.x : end], given[end:], name, labels)
-        return [*outs, *last]
-
-    def expanded(g: Bundle) -> list[Any]:
-        """The gradient as a recorded computation: all steps through the operations, then a sweep that is recorded itself."""
-        roots = [(t._node, g.parts[k]) for k, t in enumerate(opened(held)) if k in g.parts and t._node is not None]
-        found = run_sweep(roots, [n for n in nodes if n is not None], stop=True, create_graph=True, retain_graph=True)
-        return [found[n][0] if n is not None and n in found else None for n in nodes]
-
-    pull.buffers = [*kept.lease.workspace.owned, *(y for y in ys if any(np.may_share_memory(y, a) for a in kept.others.values()))]  # type: ignore[attr-defined]
-    pull.lease, pull.held, pull.opened = kept.lease, held, opened  # type: ignore[attr-defined]
+    pull = Pull(plan, steps, reverse, [t._data for t in given], nodes, others, outside, ys, kept, name, labels)
     tracked = plan.tracked_results([t._node is not None for t in first])
     # The outputs hang on one record, whose own value nobody reads: their cotangents reach it in a bundle.
-    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, [*inputs, *first, *outer], steps=steps)._node
+    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, given, steps=steps)._node
     assert many is not None
     many.op.expansion = Expansion(plan.program, plan.x, plan.results, plan.outputs, steps, reverse, name, labels)  # type: ignore[attr-defined]
     tensors = [manual("unrolled", r, (many,), _bundled(k, many.dtype), output=k) if tracked[k] else wrap(r) for k, r in enumerate(results)]
