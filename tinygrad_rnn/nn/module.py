@@ -42,7 +42,13 @@ class Parameter(metaclass=_ParameterType):
 
 
 _PLAIN = {int, float, str, bool, bytes, type(None)}
-_OWN = {"_config", "_name", "_modules", "_cells"}
+_OWN = {"_config", "_name", "_modules", "_cells", "_walked", "_named"}
+
+
+class Changes:
+    """How often modules got other parts or names: what was found by a walk over them holds until then."""
+
+    count = 0
 
 
 def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -93,7 +99,7 @@ class Module:
         # A function that built the module is of no use in a copy, and a lambda cannot be pickled.
         args, kwargs = self._config
         plain_config = tuple(_elided if isinstance(a, FunctionType) else a for a in args), {k: v for k, v in kwargs.items() if not isinstance(v, FunctionType)}
-        return {**self.__dict__, "_config": plain_config}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_walked", "_named")} | {"_config": plain_config}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call computes."""
@@ -124,6 +130,8 @@ class Module:
         error.args = (f"{path}: {text}",)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if type(value) not in _PLAIN or type(self.__dict__.get(name)) not in _PLAIN:
+            Changes.count += 1
         object.__setattr__(self, name, value)
         if name not in _OWN:
             for path, part in parts(name, value):
@@ -135,19 +143,42 @@ class Module:
 
     def _name_parts(self) -> None:
         """Give all modules and parameters below this one their names again; a list may have grown since it was set."""
-        tree = list(self._tree())
-        modules = {id(part): part for _, part in tree if isinstance(part, Module)}
-        for module in (self, *modules.values()):
+        if self.__dict__.get("_named") == Changes.count:
+            return
+        tree, closed = self._walk()
+        for module in {id(part): part for part in (self, *(part for _, part in tree)) if isinstance(part, Module)}.values():
             if type(module) is not ModuleList:
                 for path, part in module._members():
                     if part._name != path and isinstance(part, Module):
                         part._rename(path)
+                        Changes.count += 1
         self._name_parameters("", tree)
+        if closed:
+            # One that shares parts with this one may have given them other names.
+            self.__dict__["_named"] = Changes.count
+            self.__dict__["_walked"] = Changes.count, tree
+
+    def _walk(self) -> tuple[list[tuple[str, Any]], bool]:
+        """Every parameter and module below this one with its path, and whether that holds until an attribute is set: a list may grow."""
+        known = self.__dict__.get("_walked")
+        if known is not None and known[0] == Changes.count:
+            return known[1], True
+        tree = list(self._tree())
+        attributes = [item for part in (self, *(part for _, part in tree)) if isinstance(part, Module) for item in part.__dict__.items()]
+        closed = not any(isinstance(value, list | tuple | dict) and name not in _OWN for name, value in attributes)
+        if closed:
+            self.__dict__["_walked"] = Changes.count, tree
+        return tree, closed
 
     def _name_parameters(self, prefix: str, tree: Iterable[tuple[str, Any]] | None = None) -> None:
         for path, parameter in self._parameters(self._tree() if tree is None else tree):
             if (parameter._named_by_module or parameter.name is None) and parameter.name != prefix + path:
                 parameter.name, parameter._named_by_module = prefix + path, True
+                Changes.count += 1
+
+    def __delattr__(self, name: str) -> None:
+        Changes.count += 1
+        object.__delattr__(self, name)
 
     def _rename(self, name: str | None) -> None:
         object.__setattr__(self, "_name", name)
@@ -166,7 +197,7 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter with its path, a shared one once, in the order of the attributes."""
-        return self._parameters(self._tree())
+        return self._parameters(self._walk()[0])
 
     @staticmethod
     def _parameters(tree: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
@@ -230,7 +261,7 @@ class Module:
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters():
-            parameter.zero_grad()
+            parameter._grad = None
 
     def to(self, dtype: Any) -> Any:
         """Convert every parameter to a floating dtype, in place of the old values. Returns the module."""
@@ -379,6 +410,7 @@ class ModuleList(Module):
         if not isinstance(module, Module):
             raise DtypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}")
         self._modules.append(module)
+        Changes.count += 1
         self._rename(self._name)
         self._name_parameters("" if self._name is None else f"{self._name}.")
         return self

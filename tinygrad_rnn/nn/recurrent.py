@@ -14,13 +14,13 @@ from ..core.tape import Constant
 from ..core.tensor import Tensor, is_tensor, settings, wrap
 from ..errors import DtypeError, ShapeError
 from ..ops.elementwise import relu, sigmoid, tanh
-from ..ops.shaping import concatenate, reshape, stack, swapaxes
+from ..ops.shaping import _reshape, concatenate, stack, swapaxes
 from ..replay import Pure, tree, unroll
 from ..replay.unrolling import checked_lengths
 from . import init
 from .functional import dropout
 from .layers import empty, fraction, positive
-from .module import Module, lift, same_dtype, sizes
+from .module import Changes, Module, lift, same_dtype, sizes
 
 Step = Callable[[Any, Any], Any]
 
@@ -77,7 +77,7 @@ class Cell(Module):
 def _stacked(states: list[Any]) -> Any:
     """The states of all layers and directions as one; where there is one, it is seen with one axis more."""
     if len(states) == 1:
-        return tree.mapped(lambda part: reshape(part, (1, *part.shape)), states[0])
+        return tree.mapped(lambda part: _reshape(part, (1, *part.shape)), states[0])
     return tree.mapped(lambda *parts: stack(parts), *states)
 
 
@@ -304,6 +304,7 @@ class Recurrent(Module):
         layer, direction = divmod(len(self._cells), self.directions)
         name = f"l{layer}{'_reverse' if direction else ''}"
         self._cells.append(cell)
+        Changes.count += 1
         if isinstance(cell, Module):
             cell._rename(name)
         self._name_parts()

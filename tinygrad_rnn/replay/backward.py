@@ -139,8 +139,14 @@ class Backward:
                 break
         for instruction in self._in(DEFERRED):
             # Parts that the loop makes are written straight into their whole, and need no memory of their own.
-            if instruction.result in self.parts and all(isinstance(p, Value) and self.phase.get(p.index) == LOOP for p in flat(instruction)):
-                self.phase[instruction.result] = LOOP
+            result = instruction.result
+            if result in self.parts and all(isinstance(p, Value) and self.phase.get(p.index) == LOOP for p in flat(instruction)):
+                users = [i for i in self._in(DEFERRED) if any(isinstance(p, Value) and p.index == result for p in flat(i))]
+                sums, self.finals = self.finals, self.finals - {result}
+                if all(map(self._deferrable, users)):
+                    self.phase[result] = LOOP
+                else:
+                    self.finals = sums
         for instruction in self._in(LOOP):
             if self._early(instruction):
                 self.phase[instruction.result] = HOISTED
