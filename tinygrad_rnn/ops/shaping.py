@@ -21,6 +21,9 @@ def _reshape(a: Array, shape: Any = ()) -> Any:
     return a.reshape(shape) if type(a) is np.ndarray else np.reshape(a, shape)
 
 
+_reshape.primitive.seen_through = True
+
+
 @_reshape.rule
 def _reshape_a(g: Array, a_shape: tuple[int, ...]) -> Array:
     return g.reshape(a_shape)
@@ -70,6 +73,9 @@ def ravel(a: Array, order: str = "C") -> Any:
 def _transpose(a: Array, axes: Any = None) -> Any:
     """The axes in another order."""
     return a.transpose(axes) if type(a) is np.ndarray else np.transpose(a, axes)
+
+
+_transpose.primitive.seen_through = True
 
 
 @_transpose.rule

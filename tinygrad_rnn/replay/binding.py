@@ -86,7 +86,7 @@ class Function:
                 table[3 * k : 3 * k + 3] = place
             changing = [k for k in changing if k not in found]
         for k in changing:
-            place = self._place(self.bindings[k], arrays, values, steps, reverse, held)
+            place = self._place(k, arrays, values, steps, reverse, held)
             if place is None:
                 return False
             table[3 * k : 3 * k + 3] = place
@@ -112,9 +112,10 @@ class Function:
         return {k: self.bindings[k].place(array, steps, reverse) for k, array in fit.items()}
 
     def _place(
-        self, binding: Binding, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], steps: int, reverse: bool, held: list[np.ndarray]
+        self, k: int, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], steps: int, reverse: bool, held: list[np.ndarray]
     ) -> tuple[int, int, int] | None:
         """Where one array is, in a copy, which ``held`` keeps, if it must be; None where that is not supported."""
+        binding = self.bindings[k]
         array = binding.found(arrays, values)
         if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
             return None

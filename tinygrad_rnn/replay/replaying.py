@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.primitive import manual
 from ..core.state import current, enable_grad, installed, next_index, plain, writes
+from ..core.tape import Own
 from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.shaping import stack
@@ -43,6 +44,7 @@ class Plan:
         self.phase, whole = classify(program, set(range(count)) | set(drawn), set(range(x, x + state)))
         self.backward: Backward | None = None
         self.reached = self._reached(self.program)
+        self._needed: dict[tuple[bool, ...], list[bool]] = {}
         if recording:
             self.backward = self._derived(recorded)
         made = {i.result: i for i in program.instructions}
@@ -166,7 +168,12 @@ class Plan:
 
     def tracked_results(self, states: list[bool]) -> list[bool]:
         """Which results need a gradient, where ``states`` says it of the first states."""
-        states = list(states)
+        key = tuple(states)
+        if key not in self._needed:
+            self._needed[key] = self._tracked(list(states))
+        return self._needed[key]
+
+    def _tracked(self, states: list[bool]) -> list[bool]:
         while True:
             results = [weight or any(k < self.x or states[k - self.x] for k in inputs) for inputs, weight in self.reached]
             grown = [a or b for a, b in zip(states, results[self.outputs :], strict=True)]
@@ -289,6 +296,18 @@ class Bundle:
         return Bundle(joined, self.dtype)
 
 
+def _apart(arrays: Iterable[np.ndarray | None], others: Iterable[np.ndarray | None]) -> bool:
+    """Whether arrays can be written to, and share no memory with each other or with others."""
+    seen = {id(a if a.base is None else a.base) for a in others if a is not None}
+    for array in arrays:
+        if array is not None:
+            owner = array if array.base is None else array.base
+            if id(owner) in seen or not array.flags.writeable:
+                return False
+            seen.add(id(owner))
+    return True
+
+
 def _bundled(k: int, dtype: Any) -> Callable[[Any], list[Any]]:
     return lambda g: [Bundle({k: g}, dtype)]
 
@@ -323,7 +342,9 @@ class Pull:
             return self._recorded(g)
         space = self.kept.lease.workspace.again
         assert self.plan.backward is not None and space is not None
-        return self.plan.backward.run(self.steps, self.reverse, space, self.kept.others, self.outside, [g.parts.get(k) for k in range(len(self.plan.results))])
+        cotangents = [g.parts.get(k) for k in range(len(self.plan.results))]
+        found = self.plan.backward.run(self.steps, self.reverse, space, self.kept.others, self.outside, cotangents)
+        return Own(found) if _apart(found, cotangents) else found
 
     @property
     def lease(self) -> Lease:
