@@ -15,15 +15,11 @@ from ..ops.indexing import add_at
 from .batching import Batched, batched, elementwise, static, takes_out
 from .compiled import available, dot
 from .panels import Layout
-from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Memory, Straight, assemblies, flat, needed_for, uses_of, varying
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, SHORT, Assembly, Loop, Memory, Part, Straight, assemblies, flat, needed_for, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret, merged
 from .workspace import Lease, Workspace
 
 Place = Value | Outer | None
-
-_SHORT = 1024
-"""An operation on so few elements takes less time than to call it."""
-
 
 def constants(arguments: tuple[Any, ...]) -> Iterator[Constant]:
     """The static arguments among arguments, also those inside of tuples."""
@@ -111,6 +107,7 @@ class Backward:
         """The values of the forward pass that it reads, and below those that differ from step to step."""
         self.saved = {k for k in self.forward if phases.get(k, ONCE) != ONCE}
         self._prepare()
+        self._gather()
         self._store()
 
     @property
@@ -180,6 +177,45 @@ class Backward:
                 after.for_all(instruction, function, dtype, home)
         self.before, self.after = before.compile(), after.compile()
 
+    def _gather(self) -> None:
+        """Where one operation makes all parts of a whole, of factors from before the loop, it makes the whole: the operands are put together instead, in place."""
+        self.within: dict[int, tuple[int, Any]] = {}
+        uses = uses_of(self.instructions)
+        kept = {p.index for p in self.places if isinstance(p, Value)}
+
+        def alone(side: Sequence[Any], shapes: list[tuple[int, ...]]) -> bool:
+            return all(isinstance(p, Value) and uses[p.index] == 1 and p.index not in kept and self.program.shape(p.index) == s for p, s in zip(side, shapes, strict=True))
+
+        def written(place: Value) -> bool:
+            maker = self.made.get(place.index)
+            assembled = place.index in self.parts and self.parts[place.index].whole
+            return maker is not None and self.phase[maker.result] == LOOP and (assembled or (isinstance(maker.op.forward, np.ufunc) and place.index not in self.parts))
+
+        for whole, assembly in list(self.parts.items()):
+            values = [part.value for part in assembly.parts]
+            shape = self.program.shape(whole)
+            if self.phase.get(whole) != LOOP or not assembly.whole or math.prod(shape) > SHORT or not all(isinstance(v, Value) for v in values):
+                continue
+            shapes = [self.program.shape(v.index) for v in values]
+            makers = [self.made[v.index] for v in values if v.index in self.made and written(v) and v.index not in self.parts]
+            if len(makers) < len(values) or len({(m.op, len(m.arguments)) for m in makers}) > 1 or len(makers[0].arguments) != 2 or not alone(values, shapes):
+                continue
+            left, right = zip(*(m.arguments for m in makers), strict=True)
+            if not (alone(left, shapes) and alone(right, shapes) and all(map(written, left)) and self.factors.issuperset(p.index for p in right)):
+                continue
+            first, second = len(self.program.arrays), len(self.program.arrays) + 1
+            self.program.arrays += [self.program.arrays[whole]] * 2
+            self.parts[first] = Assembly([Part(v, part.index, part.place) for v, part in zip(left, assembly.parts, strict=True)], True)
+            self.within |= {v.index: (second, part.place) for v, part in zip(right, assembly.parts, strict=True)}
+            self.factors.add(second)
+            self.phase[first] = LOOP
+            del self.parts[whole]
+            gone = {m.result for m in makers}
+            k = self.instructions.index(self.made[whole])
+            self.instructions[k : k + 1] = [Instruction(self.made[whole].op, tuple(left), first), Instruction(makers[0].op, (Value(first), Value(second)), whole)]
+            self.instructions = [i for i in self.instructions if i.result not in gone]
+            self.made = {i.result: i for i in self.instructions}
+
     def _summing(self, code: Straight, instruction: Instruction, function: Batched | None, dtype: Any) -> None:
         """Run an instruction of which the sum over all steps is wanted."""
         if self._on_sums(instruction, self.finals):
@@ -236,7 +272,7 @@ class Backward:
         if available():
             return False
         known = all(p.index < self.count or self.phase.get(p.index) in (ONCE, HOISTED) for p in flat(instruction) if isinstance(p, Value))
-        return known and elementwise(instruction.op) and 0 < math.prod(self.program.shape(instruction.result)) <= _SHORT
+        return known and elementwise(instruction.op) and 0 < math.prod(self.program.shape(instruction.result)) <= SHORT
 
     def _store(self) -> None:
         """Where values live, and the code of the loop."""
@@ -251,7 +287,7 @@ class Backward:
         self.own = {index for index in order if index in late} | set(self.copies.values())
         """What has an array a step that the loop writes."""
         self.sums = [p.index for p in self.places[x + state :] if isinstance(p, Value) and p.index in order]
-        stacked = self.own | self.saved | {s for s in self.y_seeds if s is not None} | {i.result for i in self._in(HOISTED)}
+        stacked = self.own | self.saved | {s for s in self.y_seeds if s is not None} | {i.result for i in self._in(HOISTED)} | self.factors
         self.loop = Loop(program, loop, self.parts, stacked, {i.result for i in self._in(ONCE)})
         fixed = {s for s in self.state_seeds if s is not None}
         self.joined = self._joined(loop, order, fixed)
@@ -347,9 +383,10 @@ class Backward:
         arrays |= {index: arrays[seed] for index, seed in self.joined.items()}
         arrays |= {index: np.empty_like(arrays[seed]) for index, seed in self.temporary.items()}
         originals = {copy: seed for seed, copy in self.copies.items()}
-        for index in (self.own | self.factors) - self.loop.aliases.keys():
+        for index in (self.own | self.factors) - self.loop.aliases.keys() - self.within.keys():
             like = originals.get(index, index)
             arrays[index] = np.empty((steps, *program.shape(like)), program.dtype(like))
+        arrays |= {index: place(arrays[whole], True) for index, (whole, place) in self.within.items()}
         return Workspace(arrays, self.loop.scratched(arrays))
 
     def run(

@@ -130,6 +130,44 @@ def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], d
     return kept, found
 
 
+SHORT = 1024
+"""An operation on so few elements takes less time than to call it."""
+
+_TOTAL = frozenset({"sigmoid", "tanh"})
+"""Operations that warn of nothing, whatever they are given."""
+
+
+def together(program: Program, instructions: list[Instruction]) -> list[Instruction]:
+    """The instructions with an operation on several slices of one value as one on all of it, of which its results are slices.
+
+    That is where a call takes more time than the elements do, and the slices lie as contiguous as the value.
+    """
+    made = {i.result: i for i in instructions}
+    groups: dict[Any, list[tuple[Instruction, Instruction]]] = defaultdict(list)
+    for instruction in instructions:
+        op, arguments, result = instruction
+        cut = made.get(arguments[0].index) if len(arguments) == 1 and isinstance(arguments[0], Value) else None
+        if cut is None or not elementwise(op) or cut.op.name != "getitem" or not isinstance(cut.arguments[0], Value) or not basic(static(cut, "index")):
+            continue
+        source = cut.arguments[0].index
+        whole = np.empty(program.shape(source), np.int8)
+        if source in made and whole.size <= SHORT and whole[static(cut, "index")].flags.c_contiguous and program.shape(result) == program.shape(cut.result):
+            groups[op, source].append((instruction, cut))
+    merged: dict[int, list[Instruction]] = {}
+    for (op, source), group in groups.items():
+        count = np.zeros(program.shape(source), np.int8)
+        for _, cut in group:
+            count[static(cut, "index")] += 1
+        if len(group) < 2 or count.max() > 1 or not (count.all() or (op.name in _TOTAL and 2 * count.sum() >= count.size)):
+            continue
+        joint = Value(len(program.arrays))
+        program.arrays.append(np.broadcast_to(np.zeros((), program.dtype(group[0][0].result)), program.shape(source)))
+        slices = [[Instruction(cut.op, (joint, *cut.arguments[1:]), instruction.result)] for instruction, cut in group]
+        slices[0].insert(0, Instruction(op, (Value(source),), joint.index))
+        merged |= {instruction.result: made_of for (instruction, _), made_of in zip(group, slices, strict=True)}
+    return [new for instruction in instructions for new in merged.get(instruction.result, [instruction])]
+
+
 class Memory(dict[int, np.ndarray]):
     """The arrays of one call by number, and the workspaces in which most of them are."""
 
@@ -306,8 +344,13 @@ class Loop:
         elif op.name == "matmul" and self._is_product(instruction):
             if self._same_always(arguments[1]):
                 self.factors.add(names[1])
-            flat = result not in self.aliases and len(self.program.shape(result)) == 2
-            self.lines.append(f"{'dot' if flat else 'matmul'}({', '.join(names)}, {out})")
+            plain = len(self.program.shape(result)) == 2 and result not in self.aliases
+            if plain and self.program.shape(result)[0] == 1 and isinstance(arguments[0], Value):
+                # A vector times a matrix takes less time than a matrix of one row.
+                row = self._view(result, 0, arguments[0].index, _only_row)
+                self.lines.append(f"dot({row}, {names[1]}, {self._view(result, 1, result, _only_row)})")
+            else:
+                self.lines.append(f"{'dot' if plain else 'matmul'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
             self.names[function] = _caller(instruction)
@@ -426,6 +469,10 @@ class Loop:
         given = [bound[word] for word, _, _ in self.words]
         with np.errstate(over="ignore"):
             self.function(steps, *given)
+
+
+def _only_row(array: np.ndarray, time: bool) -> np.ndarray:
+    return array[..., 0, :]
 
 
 _SMALL = 1 << 15

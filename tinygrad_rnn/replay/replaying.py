@@ -20,7 +20,7 @@ from .batching import is_view, stacked_panels, takes_out, view_of
 from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
-from .plan import HOISTED, LOOP, ONCE, Loop, Memory, Straight, classify, flat, needed_for, operands, uses_of
+from .plan import HOISTED, LOOP, ONCE, SHORT, Loop, Memory, Straight, classify, flat, needed_for, operands, together, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
 from .workspace import Lease, Workspace
 
@@ -47,6 +47,10 @@ class Plan:
         self._needed: dict[tuple[bool, ...], list[bool]] = {}
         if recording:
             self.backward = self._derived(recorded)
+        if not available():
+            once = [i for i in program.instructions if self.phase[i.result] != LOOP]
+            program.instructions = once + together(program, [i for i in program.instructions if self.phase[i.result] == LOOP])
+            self.phase = {i.result: LOOP for i in program.instructions} | self.phase
         made = {i.result: i for i in program.instructions}
         saved = set() if self.backward is None else set(self.backward.saved)
         self.view_of: dict[int, Instruction] = {}
@@ -57,7 +61,8 @@ class Plan:
             if index in made and self.phase[index] == LOOP and _seen_through(made[index]):
                 parts[made[index].arguments[0].index] += math.prod(program.shape(index))
         # A view of much more than is read of it would keep all of that.
-        partly = {whole for whole, size in parts.items() if whole not in saved and size < math.prod(program.shape(whole))}
+        sizes = {whole: math.prod(program.shape(whole)) for whole in parts}
+        partly = {whole for whole, size in parts.items() if whole not in saved and size < sizes[whole] and (sizes[whole] > SHORT or 2 * size < sizes[whole])}
         for index in sorted(saved, reverse=True):
             while index in made and self.phase[index] == LOOP and _seen_through(made[index]) and made[index].arguments[0].index not in partly:
                 self.view_of[index] = made[index]
