@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from tinygrad_rnn.replay import compiled, replaying
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_rnn.replay import binding, emitting, gemm, machine
+from tinygrad_rnn.replay import binding, emitting, gemm, machine, workers
 
 
 @pytest.fixture(autouse=True)
@@ -291,15 +293,38 @@ def test_bits_do_not_depend_on_threads_or_blocks_and_repeat(monkeypatch):
     results = []
     for threads in "1", "3", "3", "2":
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        machine._WORKERS.clear()
         results.append(trained("LSTM", 6, 100, 40, 33))
-    machine._WORKERS.clear()
     assert reasons() == ["", ""]
     for loop in loops():
         loop.compiled.function.block = 7
     results.append(trained("LSTM", 6, 100, 40, 33))
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("pause", [0, 0.02])
+def test_threads_share_all_rows_once_and_say_what_went_wrong(pause, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(workers, "TURNS", 20)
+    for rows in (100, 1, 2, 3, 7) * 20:
+        seen, ran = [], set()
+
+        def part(first, last, seen=seen, ran=ran):
+            ran.add(threading.get_ident())
+            seen.extend(range(first, last))
+            # A call inside of a call that is shared finds all threads taken.
+            workers.share(lambda a, b: ran.add(threading.get_ident()), 9, 1)
+
+        workers.share(part, rows, 1)
+        assert sorted(seen) == list(range(rows)) and len(ran) == (3 if rows == 1 else min(rows, 3))
+
+        def fails(first, last, rows=rows):
+            if last == rows:
+                raise KeyError(first)
+
+        with pytest.raises(KeyError):
+            workers.share(fails, rows, 1)
+        time.sleep(pause * (rows == 7))
 
 
 def test_sizes_and_a_setting_decide(monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import itertools
 import weakref
 
 import numpy as np
@@ -143,3 +144,22 @@ def test_a_gru_keeps_no_more_than_its_two_gradients_of_gates_for_all_steps():
     plan = tg.unroll.explain(network._step(network._cells[0]), tg.zeros(50, 4, 8), tg.zeros(4, 16))
     stacked = [row for row in plan.rows if row[0].startswith("backward, replayed") and row[5] == "all steps"]
     assert [row[4] for row in stacked] == ["(4, 48)", "(4, 48)"]
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_whichever_weights_are_frozen_a_layer_replays_and_the_others_get_the_gradients_of_eager_steps(kind):
+    x, w = numbers(5, 3, 2), numbers(5, 3, 4, seed=9)._data
+    for frozen in itertools.product([False, True], repeat=5):
+        network = getattr(nn, kind)(2, 4, rng=0, dtype=np.float64)
+        tensors = [x, *network.parameters()]
+        for t, fixed in zip(tensors, frozen, strict=True):
+            t.requires_grad_(not fixed)
+        free = [t for t in tensors if t.requires_grad]
+        if not free:
+            continue
+        found = []
+        for mode in "replay", "eager":
+            network.mode = mode
+            found.append([g._data for g in tg.grad(network(x)[0], free, w)])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)

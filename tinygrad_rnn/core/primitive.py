@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import DtypeError, GradientError, NotDifferentiableError, TapeError, TinygradError
 from . import tensor as _tensor
 from .state import State, current, installed, next_index, plain
-from .tape import Array, Record
+from .tape import Array, Own, Record
 from .tensor import FUNCTIONS, Tensor, as_tensor, describe, is_tensor, restated, short, wrap
 
 P = ParamSpec("P")
@@ -64,6 +64,8 @@ class Primitive:
         self.sequence = sequence
         self.constant = tuple(constant.split())
         self.differentiable = differentiable
+        self.seen_through = False
+        """Whether the only gradient is a view of the whole cotangent."""
         self.rules: dict[str, Rule | None] = {}
         self.pull: Callable[..., Any] = _not_compiled
         self.saved_names: tuple[str, ...] = ()
@@ -609,6 +611,7 @@ class _Manual:
     """The op of a record whose pullback is a function made at run time."""
 
     saved_names = ("backward",)
+    seen_through = False
     sequence = None
     expansion: Any = None
     """How the one record stands for many, where it does."""
@@ -625,7 +628,8 @@ class _Manual:
     @staticmethod
     def pull(record: Record, parents: tuple[Record | None, ...], g: Array, saved: tuple[Any, ...]) -> list[Any]:
         gradients = saved[0](g)
-        return [gi if p is not None else None for p, gi in zip(parents, gradients, strict=True)]
+        found = [gi if p is not None else None for p, gi in zip(parents, gradients, strict=True)]
+        return Own(found) if type(gradients) is Own else found
 
 
 def manual(name: str, out: np.ndarray, nodes: tuple[Record | None, ...], backward: Callable[[Any], list[Any]], operands: list[Any] | None = None, **static: Any) -> Tensor:

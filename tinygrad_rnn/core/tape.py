@@ -171,6 +171,12 @@ class Product(tuple[Any, Any]):
         return cast(np.ndarray, np.add.reduce(g) if x is None else x.T.dot(g))
 
 
+class Own(list[Any]):
+    """Gradients in arrays that nobody else has, each in its own: the sweep may add to them in place."""
+
+    __slots__ = ()
+
+
 class Gathered:
     """The products that came for one weight so far: a total, and those whose rows wait to be multiplied at once."""
 
@@ -247,6 +253,7 @@ def sweep(
     last_write = writes.last
     inspectors = [observer.backward for observer in current().observers if hasattr(observer, "backward")]
     looked_at = bool(watched) or observe is not None or useful is not None
+    alone = not looked_at and not inspectors and passed is None
     while heap:
         index = -heappop(heap)
         record, g, owned = table.pop(index)
@@ -284,7 +291,10 @@ def sweep(
             _check_unchanged(record)
         gi = record
         try:
-            for parent, gi in zip(parents, record.op.pull(record, parents, g, lifted(record) if create_graph else saved)):  # noqa: B905
+            pulled = record.op.pull(record, parents, g, lifted(record) if create_graph else saved)
+            # What was the sweep's own still is when it is only seen in another way.
+            own = alone and (type(pulled) is Own or (owned and record.op.seen_through))
+            for parent, gi in zip(parents, pulled):  # noqa: B905
                 if gi is None:
                     continue
                 if inspectors:
@@ -302,7 +312,7 @@ def sweep(
                 key = parent.index
                 entry = table.get(key)
                 if entry is None:
-                    table[key] = [parent, gi, False]
+                    table[key] = [parent, gi, own]
                     heappush(heap, -key)
                 elif entry[2]:
                     entry[1] += gi

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, cast
 
@@ -42,18 +42,28 @@ class Parameter(metaclass=_ParameterType):
 
 
 _PLAIN = {int, float, str, bool, bytes, type(None)}
-_OWN = {"_config", "_name", "_modules", "_cells"}
+_OWN = {"_config", "_name", "_modules", "_cells", "_walked", "_named"}
+
+
+class Changes:
+    """How often modules got other parts or names: what was found by a walk over them holds until then."""
+
+    count = 0
 
 
 def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The parameters and modules in an attribute: itself, or those in a list, tuple or dict, with their paths."""
-    if isinstance(value, Module | Parameter):
-        yield name, value
-    elif isinstance(value, list | tuple | dict):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            # Long lists of plain numbers and strings should cost little.
-            if type(item) not in _PLAIN:
-                yield from parts(f"{name}.{key}", item)
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind is Tensor or not isinstance(value, list | tuple | dict):
+        if isinstance(value, Module) or (is_tensor(value) and value._is_parameter):
+            yield name, value
+        return
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        # Long lists of plain numbers and strings should cost little.
+        if type(item) not in _PLAIN:
+            yield from parts(f"{name}.{key}", item)
 
 
 class Module:
@@ -89,7 +99,7 @@ class Module:
         # A function that built the module is of no use in a copy, and a lambda cannot be pickled.
         args, kwargs = self._config
         plain_config = tuple(_elided if isinstance(a, FunctionType) else a for a in args), {k: v for k, v in kwargs.items() if not isinstance(v, FunctionType)}
-        return {**self.__dict__, "_config": plain_config}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_walked", "_named")} | {"_config": plain_config}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call computes."""
@@ -120,6 +130,8 @@ class Module:
         error.args = (f"{path}: {text}",)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if type(value) not in _PLAIN or type(self.__dict__.get(name)) not in _PLAIN:
+            Changes.count += 1
         object.__setattr__(self, name, value)
         if name not in _OWN:
             for path, part in parts(name, value):
@@ -131,24 +143,49 @@ class Module:
 
     def _name_parts(self) -> None:
         """Give all modules and parameters below this one their names again; a list may have grown since it was set."""
-        for _, module in self.named_modules():
+        if self.__dict__.get("_named") == Changes.count:
+            return
+        tree, closed = self._walk()
+        for module in {id(part): part for part in (self, *(part for _, part in tree)) if isinstance(part, Module)}.values():
             if type(module) is not ModuleList:
                 for path, part in module._members():
-                    if isinstance(part, Module):
+                    if part._name != path and isinstance(part, Module):
                         part._rename(path)
-        self._name_parameters("")
+                        Changes.count += 1
+        self._name_parameters("", tree)
+        if closed:
+            # One that shares parts with this one may have given them other names.
+            self.__dict__["_named"] = Changes.count
+            self.__dict__["_walked"] = Changes.count, tree
 
-    def _name_parameters(self, prefix: str) -> None:
-        for path, parameter in self.named_parameters():
+    def _walk(self) -> tuple[list[tuple[str, Any]], bool]:
+        """Every parameter and module below this one with its path, and whether that holds until an attribute is set: a list may grow."""
+        known = self.__dict__.get("_walked")
+        if known is not None and known[0] == Changes.count:
+            return known[1], True
+        tree = list(self._tree())
+        attributes = [item for part in (self, *(part for _, part in tree)) if isinstance(part, Module) for item in part.__dict__.items()]
+        closed = not any(isinstance(value, list | tuple | dict) and name not in _OWN for name, value in attributes)
+        if closed:
+            self.__dict__["_walked"] = Changes.count, tree
+        return tree, closed
+
+    def _name_parameters(self, prefix: str, tree: Iterable[tuple[str, Any]] | None = None) -> None:
+        for path, parameter in self._parameters(self._tree() if tree is None else tree):
             if (parameter._named_by_module or parameter.name is None) and parameter.name != prefix + path:
                 parameter.name, parameter._named_by_module = prefix + path, True
+                Changes.count += 1
+
+    def __delattr__(self, name: str) -> None:
+        Changes.count += 1
+        object.__delattr__(self, name)
 
     def _rename(self, name: str | None) -> None:
         object.__setattr__(self, "_name", name)
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         for name, value in self.__dict__.items():
-            if name not in _OWN:
+            if type(value) not in _PLAIN and name not in _OWN:
                 yield from parts(name, value)
 
     def _tree(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -160,8 +197,13 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter with its path, a shared one once, in the order of the attributes."""
+        return self._parameters(self._walk()[0])
+
+    @staticmethod
+    def _parameters(tree: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+        """Of what a walk reaches, the parameters, each once."""
         seen: set[int] = set()
-        for path, part in self._tree():
+        for path, part in tree:
             if not isinstance(part, Module) and id(part) not in seen:
                 seen.add(id(part))
                 yield path, part
@@ -219,7 +261,7 @@ class Module:
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters():
-            parameter.zero_grad()
+            parameter._grad = None
 
     def to(self, dtype: Any) -> Any:
         """Convert every parameter to a floating dtype, in place of the old values. Returns the module."""
@@ -368,6 +410,7 @@ class ModuleList(Module):
         if not isinstance(module, Module):
             raise DtypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}")
         self._modules.append(module)
+        Changes.count += 1
         self._rename(self._name)
         self._name_parameters("" if self._name is None else f"{self._name}.")
         return self

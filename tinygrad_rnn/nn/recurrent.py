@@ -14,13 +14,13 @@ from ..core.tape import Constant
 from ..core.tensor import Tensor, is_tensor, settings, wrap
 from ..errors import DtypeError, ShapeError
 from ..ops.elementwise import relu, sigmoid, tanh
-from ..ops.shaping import concatenate, stack, swapaxes
+from ..ops.shaping import _reshape, concatenate, stack, swapaxes
 from ..replay import Pure, tree, unroll
 from ..replay.unrolling import checked_lengths
 from . import init
 from .functional import dropout
 from .layers import empty, fraction, positive
-from .module import Module, lift, same_dtype, sizes
+from .module import Changes, Module, lift, same_dtype, sizes
 
 Step = Callable[[Any, Any], Any]
 
@@ -72,6 +72,13 @@ class Cell(Module):
         for part in tree.leaves(state):
             same_dtype("the state", part, self.weight_hh)
         return self.bind()(x, state)
+
+
+def _stacked(states: list[Any]) -> Any:
+    """The states of all layers and directions as one; where there is one, it is seen with one axis more."""
+    if len(states) == 1:
+        return tree.mapped(lambda part: _reshape(part, (1, *part.shape)), states[0])
+    return tree.mapped(lambda *parts: stack(parts), *states)
 
 
 def _row(state: Tensor, k: int) -> Tensor:
@@ -297,6 +304,7 @@ class Recurrent(Module):
         layer, direction = divmod(len(self._cells), self.directions)
         name = f"l{layer}{'_reverse' if direction else ''}"
         self._cells.append(cell)
+        Changes.count += 1
         if isinstance(cell, Module):
             cell._rename(name)
         self._name_parts()
@@ -336,25 +344,22 @@ class Recurrent(Module):
 
     def initial_state(self, batch: int, dtype: Any = None) -> Any:
         """The state that a call starts from when none is given: (num_layers * directions, batch, size)."""
-        states = []
-        for cell in self._cells:
-            if hasattr(cell, "initial_state"):
-                states.append(cell.initial_state((batch,)))
-            elif hasattr(cell, "hidden_size"):
-                states.append(wrap(np.zeros((batch, cell.hidden_size), dtype or settings.dtype)))
-            else:
-                raise ShapeError("give the first state, or the cell a method initial_state((batch,)) or an attribute hidden_size")
-        return tree.mapped(lambda *parts: stack(parts), *states)
+        return _stacked([self._zero(cell, batch, dtype) for cell in self._cells])
+
+    @staticmethod
+    def _zero(cell: Any, batch: int, dtype: Any) -> Any:
+        """The state that one cell starts from."""
+        if hasattr(cell, "initial_state"):
+            return cell.initial_state((batch,))
+        if hasattr(cell, "hidden_size"):
+            return wrap(np.zeros((batch, cell.hidden_size), dtype or settings.dtype))
+        raise ShapeError("give the first state, or the cell a method initial_state((batch,)) or an attribute hidden_size")
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
         x = lift("input", x, "fiu" if not self._fixed else "f")
-        names = "batch time features" if self.batch_first else "time batch features"
-        order = names.replace(" ", ", ").replace("features", f"input_size={self.input_size}" if self.input_size else "features")
-        if x.ndim not in (2, 3):
-            raise ShapeError(f"input has shape {x.shape}, expected ({order}) or (time, {order.split(', ')[-1]})")
         unbatched = x.ndim == 2
-        if self.input_size is not None and x.shape[-1] != self.input_size:
-            raise ShapeError(f"input has {sizes(x.shape, 'time features' if unbatched else names)}, expected features=input_size={self.input_size}")
+        if not (unbatched or x.ndim == 3) or self.input_size not in (None, x.shape[-1]):
+            raise self._misfit(x)
         if not self._cells:
             self._build(x.shape[-1])
             self.input_size = x.shape[-1]
@@ -364,25 +369,24 @@ class Recurrent(Module):
             x = x[:, None]
         elif self.batch_first:
             x = swapaxes(x, 0, 1)
-        steps, batch = x.shape[:2]
-        bound = f"time={steps} batch={batch} features={x.shape[-1]}"
+        steps, batch, features = x.shape
         if not steps:
-            raise ShapeError(f"input has no time steps: {bound}")
+            raise ShapeError(f"input has no time steps: time={steps} batch={batch} features={features}")
         if lengths is not None:
             lengths = checked_lengths("lengths", np.atleast_1d(lengths._data if is_tensor(lengths) else np.asarray(lengths)), steps, batch)
-        state = self._state(state, batch, x.dtype, unbatched, bound)
+        states = self._states(state, x, unbatched)
         last: list[Any] = []
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(self.directions):
                 k = layer * self.directions + direction
-                y, new = self._unroll(k, x, tree.mapped(lambda s, k=k: _row(s, k), state), lengths, bool(direction))
+                y, new = self._unroll(k, x, states[k], lengths, bool(direction))
                 outputs.append(y)
                 last.append(new)
             x = outputs[0] if len(outputs) == 1 else concatenate(outputs, axis=-1)
             if self.dropout and layer + 1 < self.num_layers:
                 x = dropout(x, self.dropout, self.training, self.rng)
-        final = tree.mapped(lambda *parts: stack(parts), *last)
+        final = _stacked(last)
         if unbatched:
             return x[:, 0], tree.mapped(lambda s: s[:, 0], final)
         return (swapaxes(x, 0, 1) if self.batch_first else x), final
@@ -400,27 +404,38 @@ class Recurrent(Module):
         layer, direction = divmod(k, self.directions)
         return f"l{layer}{'_reverse' if direction else ''}"
 
-    def _state(self, state: Any, batch: int, dtype: Any, unbatched: bool, bound: str) -> Any:
-        expected = self.initial_state(batch, dtype if dtype.kind == "f" else None) if state is None or self._fixed else None
+    def _misfit(self, x: Tensor) -> ShapeError:
+        """What is wrong with an input's shape."""
+        names = "batch time features" if self.batch_first else "time batch features"
+        order = names.replace(" ", ", ").replace("features", f"input_size={self.input_size}" if self.input_size else "features")
+        if x.ndim not in (2, 3):
+            return ShapeError(f"input has shape {x.shape}, expected ({order}) or (time, {order.split(', ')[-1]})")
+        return ShapeError(f"input has {sizes(x.shape, 'time features' if x.ndim == 2 else names)}, expected features=input_size={self.input_size}")
+
+    def _states(self, state: Any, x: Tensor, unbatched: bool) -> list[Any]:
+        """The state that each cell starts from, of those given for all, or zeros."""
+        batch, kind = x.shape[1], x.dtype if x.dtype.kind == "f" else None
         if state is None:
-            return expected
+            return [self._zero(cell, batch, kind) for cell in self._cells]
         state = tree.tensors("the initial state", state)
         rows = self.num_layers * self.directions
         if unbatched:
             if any(s.ndim == 0 for s in tree.leaves(state)):
                 raise ShapeError(f"the initial state is {tree.describe(state)}, expected (num_layers * directions={rows}, size)")
             state = tree.mapped(lambda s: s[:, None], state)
-        if expected is not None and tree.structure(state) != tree.structure(expected):
-            raise ShapeError(f"the initial state is {tree.describe(state)}, expected {tree.describe(expected)}")
-        for k, part in enumerate(tree.leaves(state)):
-            shape = list(tree.leaves(expected))[k].shape if expected is not None else (rows, batch, *part.shape[2:])
+        zero = self._zero(self._cells[0], batch, kind) if self._fixed else None
+        if zero is not None and tree.structure(state) != tree.structure(zero):
+            raise ShapeError(f"the initial state is {tree.describe(state)}, expected {tree.describe(self.initial_state(batch, kind))}")
+        for part, like in zip(tree.leaves(state), tree.leaves(state if zero is None else zero), strict=True):
+            shape = (rows, batch, *(part.shape[2:] if zero is None else like.shape[1:]))
             if part.shape != shape:
                 shown = f"(num_layers * directions={rows}, {'' if unbatched else f'batch={batch}, '}size={shape[-1]})"
                 came = part.shape[:1] + part.shape[2:] if unbatched else part.shape
+                bound = f"time={x.shape[0]} batch={batch} features={x.shape[2]}"
                 raise ShapeError(f"the initial state has shape {came}, expected {shown} for an input with {bound}")
             if self._fixed:
                 same_dtype("the initial state", part, self._cells[0].weight_hh)
-        return state
+        return [tree.mapped(lambda s, k=k: _row(s, k), state) for k in range(rows)]
 
     @staticmethod
     def _step(cell: Any) -> Step:

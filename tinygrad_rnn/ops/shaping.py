@@ -18,7 +18,10 @@ from .shapes import axes_of, axis_of
 @primitive
 def _reshape(a: Array, shape: Any = ()) -> Any:
     """The elements in another shape."""
-    return np.reshape(a, shape)
+    return a.reshape(shape) if type(a) is np.ndarray else np.reshape(a, shape)
+
+
+_reshape.primitive.seen_through = True
 
 
 @_reshape.rule
@@ -69,7 +72,10 @@ def ravel(a: Array, order: str = "C") -> Any:
 @primitive
 def _transpose(a: Array, axes: Any = None) -> Any:
     """The axes in another order."""
-    return np.transpose(a, axes)
+    return a.transpose(axes) if type(a) is np.ndarray else np.transpose(a, axes)
+
+
+_transpose.primitive.seen_through = True
 
 
 @_transpose.rule

@@ -15,15 +15,11 @@ from ..ops.indexing import add_at
 from .batching import Batched, batched, elementwise, static, takes_out
 from .compiled import available, dot
 from .panels import Layout
-from .plan import DEFERRED, HOISTED, LOOP, ONCE, Loop, Runner, assemblies, flat, for_all, fusable, needed_for, once, uses_of, varying
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, SHORT, Assembly, Loop, Memory, Part, Straight, assemblies, flat, fusable, needed_for, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret, merged
 from .workspace import Lease, Workspace
 
 Place = Value | Outer | None
-
-_SHORT = 1024
-"""An operation on so few elements takes less time than to call it."""
-
 
 def constants(arguments: tuple[Any, ...]) -> Iterator[Constant]:
     """The static arguments among arguments, also those inside of tuples."""
@@ -92,6 +88,8 @@ class Backward:
         self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int, fused: bool
     ) -> None:
         self.program, self.seeds, self.fortran, self.count, self.x, self.state = program, seeds, fortran, count, x, state
+        self.constants = [t._data for t in program.outer[len(fortran) :]]
+        """Outer tensors of its own."""
         program.instructions, same = merged(program.instructions)
         places = [p._replace(index=same.get(p.index, p.index)) if isinstance(p, Value) else p for p in places]
         instructions, self.parts = assemblies(program, {p.index for p in places if isinstance(p, Value)})
@@ -105,8 +103,11 @@ class Backward:
         self.phase: dict[int, str] = {}
         self.batched: dict[int, Batched | None] = {}
         self._sort(fused)
-        self.read = {p.index for i in self.instructions for p in flat(i) if isinstance(p, Value)} | wanted
-        self.saved = {k for k in self.read if k < count and phases.get(k, ONCE) != ONCE}
+        self.forward = {k for k in {p.index for i in self.instructions for p in flat(i) if isinstance(p, Value)} | wanted if k < count}
+        """The values of the forward pass that it reads, and below those that differ from step to step."""
+        self.saved = {k for k in self.forward if phases.get(k, ONCE) != ONCE}
+        self._prepare()
+        self._gather()
         self._store()
 
     @property
@@ -135,8 +136,14 @@ class Backward:
                 break
         for instruction in self._in(DEFERRED):
             # Parts that the loop makes are written straight into their whole, and need no memory of their own.
-            if instruction.result in self.parts and all(isinstance(p, Value) and self.phase.get(p.index) == LOOP for p in flat(instruction)):
-                self.phase[instruction.result] = LOOP
+            result = instruction.result
+            if result in self.parts and all(isinstance(p, Value) and self.phase.get(p.index) == LOOP for p in flat(instruction)):
+                users = [i for i in self._in(DEFERRED) if any(isinstance(p, Value) and p.index == result for p in flat(i))]
+                sums, self.finals = self.finals, self.finals - {result}
+                if all(map(self._deferrable, users)):
+                    self.phase[result] = LOOP
+                else:
+                    self.finals = sums
         for instruction in self._in(DEFERRED) if fused else ():
             ready = all(not isinstance(p, Value) or self.phase.get(p.index, LOOP) != DEFERRED for p in flat(instruction))
             if ready and instruction.result not in self.finals and fusable(instruction, self.program, self.x):
@@ -145,44 +152,89 @@ class Backward:
             if self._early(instruction):
                 self.phase[instruction.result] = HOISTED
                 self.batched[instruction.result] = batched(instruction, self.program, varying(instruction, self._varies))
-        self._prepare()
 
     def _prepare(self) -> None:
-        """What runs before the loop, and what after it, with the value in whose memory the result lives, if not in memory of its own."""
-        self.before: list[tuple[int, Runner]] = []
-        self.after: list[tuple[int, Runner, int | None]] = []
+        """The code of what runs before the loop, and of what runs after it, in memory of the workspace or of a value that is read for the last time where that can be."""
+        before, after = Straight(), Straight()
         uses, fresh = uses_of(self.instructions), set[int]()
         fixed = {p.index for p in self.places if isinstance(p, Value)}
-        for instruction in self.instructions:
-            index, phase = instruction.result, self.phase[instruction.result]
-            dtype, function = self.program.dtype(index), self.batched.get(index)
-            if phase == ONCE:
-                self.before.append((index, once(instruction, dtype)))
-            elif phase == HOISTED and function is not None:
-                self.before.append((index, for_all(instruction, function, dtype)))
-            elif index in self.finals:
-                self.after.append((index, self._summing(instruction, function, dtype), None))
-            elif phase == DEFERRED and function is not None:
-                shape = self.program.shape(index)
+        self.factors: set[int] = set()
+        """What the loop reads that is computed before it, in memory of the workspace."""
+        for instruction in self._in(ONCE):
+            before.once(instruction, self.program.dtype(instruction.result))
+        for instruction in self._in(HOISTED):
+            index, function = instruction.result, self.batched[instruction.result]
+            assert function is not None
+            if takes_out(function):
+                self.factors.add(index)
+            before.for_all(instruction, function, self.program.dtype(index), index if index in self.factors else None)
+        for instruction in self._in(DEFERRED):
+            index = instruction.result
+            dtype, shape, function = self.program.dtype(index), self.program.shape(index), self.batched.get(index)
+            if index in self.finals:
+                self._summing(after, instruction, function, dtype)
+            elif function is not None:
                 dying = [p.index for p in flat(instruction) if isinstance(p, Value) and p.index in fresh and uses[p.index] == 1 and p.index not in fixed]
                 home = next((k for k in dying if takes_out(function) and self.program.shape(k) == shape and self.program.dtype(k) == dtype), None)
                 if isinstance(instruction.op.forward, np.ufunc):
                     fresh.add(index)
-                self.after.append((index, for_all(instruction, function, dtype), home))
+                after.for_all(instruction, function, dtype, home)
+        self.before, self.after = before.compile(), after.compile()
 
-    def _summing(self, instruction: Instruction, function: Batched | None, dtype: Any) -> Runner:
-        """Runs an instruction of which the sum over all steps is wanted."""
+    def _gather(self) -> None:
+        """Where one operation makes all parts of a whole, of factors from before the loop, it makes the whole: the operands are put together instead, in place."""
+        self.within: dict[int, tuple[int, Any]] = {}
+        uses = uses_of(self.instructions)
+        kept = {p.index for p in self.places if isinstance(p, Value)}
+
+        def alone(side: Sequence[Any], shapes: list[tuple[int, ...]]) -> bool:
+            return all(isinstance(p, Value) and uses[p.index] == 1 and p.index not in kept and self.program.shape(p.index) == s for p, s in zip(side, shapes, strict=True))
+
+        def written(place: Value) -> bool:
+            maker = self.made.get(place.index)
+            assembled = place.index in self.parts and self.parts[place.index].whole
+            return maker is not None and self.phase[maker.result] == LOOP and (assembled or (isinstance(maker.op.forward, np.ufunc) and place.index not in self.parts))
+
+        for whole, assembly in list(self.parts.items()):
+            values = [part.value for part in assembly.parts]
+            shape = self.program.shape(whole)
+            if self.phase.get(whole) != LOOP or not assembly.whole or math.prod(shape) > SHORT or not all(isinstance(v, Value) for v in values):
+                continue
+            shapes = [self.program.shape(v.index) for v in values]
+            makers = [self.made[v.index] for v in values if v.index in self.made and written(v) and v.index not in self.parts]
+            if len(makers) < len(values) or len({(m.op, len(m.arguments)) for m in makers}) > 1 or len(makers[0].arguments) != 2 or not alone(values, shapes):
+                continue
+            left, right = zip(*(m.arguments for m in makers), strict=True)
+            if not (alone(left, shapes) and alone(right, shapes) and all(map(written, left)) and self.factors.issuperset(p.index for p in right)):
+                continue
+            first, second = len(self.program.arrays), len(self.program.arrays) + 1
+            self.program.arrays += [self.program.arrays[whole]] * 2
+            self.parts[first] = Assembly([Part(v, part.index, part.place) for v, part in zip(left, assembly.parts, strict=True)], True)
+            self.within |= {v.index: (second, part.place) for v, part in zip(right, assembly.parts, strict=True)}
+            self.factors.add(second)
+            self.phase[first] = LOOP
+            del self.parts[whole]
+            gone = {m.result for m in makers}
+            k = self.instructions.index(self.made[whole])
+            self.instructions[k : k + 1] = [Instruction(self.made[whole].op, tuple(left), first), Instruction(makers[0].op, (Value(first), Value(second)), whole)]
+            self.instructions = [i for i in self.instructions if i.result not in gone]
+            self.made = {i.result: i for i in self.instructions}
+
+    def _summing(self, code: Straight, instruction: Instruction, function: Batched | None, dtype: Any) -> None:
+        """Run an instruction of which the sum over all steps is wanted."""
         if self._on_sums(instruction, self.finals):
             if instruction.result not in self.parts:
-                return once(instruction, dtype)
-            whole = for_all(instruction, self._assembled(instruction.result), dtype)
-            return lambda read, steps: whole(lambda part: read(part)[None], 1)[0]
+                code.once(instruction, dtype)
+                return
+            assembled = self._assembled(instruction.result)
+            code.for_all(instruction, lambda *arrays, steps: assembled(*[a[None] for a in arrays], steps=1)[0], dtype)
+            return
         final = self._final(instruction)
         if final is not None:
-            return for_all(instruction, final, dtype)
+            code.for_all(instruction, final, dtype)
+            return
         assert function is not None
-        all_steps = for_all(instruction, function, dtype)
-        return lambda read, steps: all_steps(read, steps).sum(axis=0)
+        code.for_all(instruction, lambda *arrays, steps: np.asarray(function(*arrays, steps=steps)).astype(dtype, copy=False).sum(axis=0), dtype)
 
     def _summable(self) -> set[int]:
         """Values of which the sum over all steps is enough: weights' gradients, and what only leads to them by linear operations."""
@@ -224,7 +276,7 @@ class Backward:
         if available():
             return False
         known = all(p.index < self.count or self.phase.get(p.index) in (ONCE, HOISTED) for p in flat(instruction) if isinstance(p, Value))
-        return known and elementwise(instruction.op) and 0 < math.prod(self.program.shape(instruction.result)) <= _SHORT
+        return known and elementwise(instruction.op) and 0 < math.prod(self.program.shape(instruction.result)) <= SHORT
 
     def _store(self) -> None:
         """Where values live, and the code of the loop."""
@@ -239,7 +291,7 @@ class Backward:
         self.own = {index for index in order if index in late} | set(self.copies.values())
         """What has an array a step that the loop writes."""
         self.sums = [p.index for p in self.places[x + state :] if isinstance(p, Value) and p.index in order]
-        stacked = self.own | self.saved | {s for s in self.y_seeds if s is not None} | {i.result for i in self._in(HOISTED)}
+        stacked = self.own | self.saved | {s for s in self.y_seeds if s is not None} | {i.result for i in self._in(HOISTED)} | self.factors
         self.loop = Loop(program, loop, self.parts, stacked, {i.result for i in self._in(ONCE)})
         fixed = {s for s in self.state_seeds if s is not None}
         self.joined = self._joined(loop, order, fixed)
@@ -319,7 +371,7 @@ class Backward:
             axis = static(instruction, "axis")
             axes = (axis,) if isinstance(axis, int) else axis
             if len(source) == 2 and axes == (0,):
-                return lambda a, steps: np.ones(a.shape[0] * a.shape[1], a.dtype).dot(a.reshape(a.shape[0] * a.shape[1], a.shape[2])).reshape(program.shape(result))
+                return lambda a, steps: np.add.reduce(np.add.reduce(a, axis=0), axis=0).reshape(program.shape(result))
         return None
 
     def _turned(self, index: int) -> bool:
@@ -335,62 +387,45 @@ class Backward:
         arrays |= {index: arrays[seed] for index, seed in self.joined.items()}
         arrays |= {index: np.empty_like(arrays[seed]) for index, seed in self.temporary.items()}
         originals = {copy: seed for seed, copy in self.copies.items()}
-        for index in self.own - self.loop.aliases.keys():
+        for index in (self.own | self.factors) - self.loop.aliases.keys() - self.within.keys():
             like = originals.get(index, index)
             arrays[index] = np.empty((steps, *program.shape(like)), program.dtype(like))
+        arrays |= {index: place(arrays[whole], True) for index, (whole, place) in self.within.items()}
         return Workspace(arrays, self.loop.scratched(arrays))
 
-    def run(self, steps: int, reverse: bool, kept: Workspace, others: dict[int, np.ndarray], outer: list[np.ndarray], cotangents: list[np.ndarray | None]) -> list[Any]:
+    def run(
+        self, steps: int, reverse: bool, kept: Workspace, others: dict[int, np.ndarray], outer: Sequence[np.ndarray], cotangents: Sequence[np.ndarray | None]
+    ) -> list[np.ndarray | None]:
         """The gradient of each input and outer tensor, or None; ``kept`` and ``others`` are the forward values."""
-        program, lease = self.program, Lease((self, steps, reverse), lambda: self._workspace(steps))
-        own = lease.workspace
-        arrays = {**others, **kept.arrays, **own.arrays}
-        for seed, g in zip(self.seeds, cotangents, strict=True):
-            if seed is None:
-                continue
-            if seed in own.arrays:
-                arrays[seed][...] = 0 if g is None else g
-            else:
+        program, own = self.program, Lease((self, steps, reverse), lambda: self._workspace(steps))
+        arrays, outer = Memory(kept, own.workspace), [*outer, *self.constants]
+        arrays.update(others)
+        for seed, g in zip(self.y_seeds, cotangents, strict=False):
+            if seed is not None:
                 arrays[seed] = np.broadcast_to(np.zeros((), program.dtype(seed)), (steps, *program.shape(seed))) if g is None else g
-        for index, source in self.accumulators.items():
-            arrays[index] = np.zeros(program.shape(source), program.dtype(source))
+        for seed, g in zip(self.state_seeds, cotangents[len(self.y_seeds) :], strict=True):
+            if seed is not None:
+                arrays[seed][...] = 0 if g is None else g
+        for name, index in self.accumulators.items():
+            arrays[name] = np.zeros(program.shape(index), program.dtype(index))
+        self.before(arrays, outer, steps)
+        self.loop.run(steps, not reverse, arrays, outer)
+        first = [None if seed is None else arrays[seed].copy() for seed in self.state_seeds]
+        for seed, copy in self.copies.items():
+            arrays[seed] = arrays[copy]
+        self.after(arrays, outer, steps)
 
-        done = False
-
-        def value(place: Any) -> np.ndarray:
-            if isinstance(place, Outer):
-                return outer[place.index] if place.index < len(outer) else program.outer[place.index]._data
-            index = self.copies.get(place.index, place.index) if done else place.index
-            return self.loop.resolve(index, arrays)
-
-        for index, runner in self.before:
-            arrays[index] = runner(value, steps)
-        self.loop.run(steps, not reverse, arrays, value, (kept, own))
-        done = True
-        summed: dict[int, np.ndarray] = {source: arrays[index] for index, source in self.accumulators.items()}
-        for index, runner, home in self.after:
-            arrays[index] = runner(value, steps) if home is None else runner(value, steps, out=arrays[home])
-            if index in self.finals:
-                summed[index] = arrays[index]
-
-        def all_steps(place: Any) -> np.ndarray:
-            array = value(place)
+        def all_steps(place: Value | Outer) -> np.ndarray:
+            array = arrays[place.index] if isinstance(place, Value) else outer[place.index]
             if not (isinstance(place, Value) and self._varies(place.index)):
                 array = np.broadcast_to(array, (steps, *array.shape))
             # What the caller gets must not be given out again.
-            return array.copy() if any(np.may_share_memory(array, a) for a in own.owned) else array
+            return array.copy() if own.workspace.owns(array) else array
 
-        gradients: list[Any] = []
-        for k, place in enumerate(self.places):
-            if place is None:
-                gradients.append(None)
-            elif k < self.x:
-                gradients.append(all_steps(place))
-            elif k < self.x + self.state:
-                seed = self.state_seeds[k - self.x]
-                gradients.append(None if seed is None else arrays[seed].copy())
-            elif isinstance(place, Value) and place.index in summed:
-                gradients.append(summed[place.index])
-            else:
-                gradients.append(all_steps(place).sum(axis=0))
-        return gradients
+        sums = {index: name for name, index in self.accumulators.items()} | {index: index for index in self.finals}
+        inputs = [None if place is None else all_steps(place) for place in self.places[: self.x]]
+        weights = [
+            None if place is None else arrays[sums[place.index]] if isinstance(place, Value) and place.index in sums else all_steps(place).sum(axis=0)
+            for place in self.places[self.x + self.state :]
+        ]
+        return [*inputs, *(None if place is None else g for place, g in zip(self._pulls, first, strict=True)), *weights]

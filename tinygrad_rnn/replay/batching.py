@@ -103,9 +103,18 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
             return np.asarray(forward(tuple([a if rank >= len(shape) else a.reshape(one + a.shape[1:]) for a, rank, one in zip(arrays, ranks, ones, strict=True)])))
 
         def direct(*arrays: np.ndarray, steps: int, out: np.ndarray | None = None) -> np.ndarray:
-            return np.asarray(op.forward(*arrays, out=out))
+            return op.forward(*arrays, out=out)  # type: ignore[no-any-return]
 
-        return direct if isinstance(op.forward, np.ufunc) and len(dynamic) == len(arguments) and all(rank >= len(shape) for rank in ranks) else aligned
+        def filled(*arrays: np.ndarray, steps: int, out: np.ndarray | None = None) -> np.ndarray:
+            given = list(numbers)
+            for k, array in zip(dynamic, arrays, strict=True):
+                given[k] = array
+            return op.forward(*given, out=out)  # type: ignore[no-any-return]
+
+        if isinstance(op.forward, np.ufunc) and op.parameters == op.positional and all(rank >= len(shape) for rank in ranks):
+            numbers = [a.value if isinstance(a, Constant) else None for a in arguments]
+            return direct if len(dynamic) == len(arguments) else filled
+        return aligned
     name = op.name
     if name == "matmul":
         return _matmul(program, arguments, varies)

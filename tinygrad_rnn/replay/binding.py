@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from .emitting import Emitted, emitted, supported
 from .gemm import packed
 from .kernels import Product
 from .lowering import Lowering
-from .machine import Machine, machine, scratch, share
+from .machine import Machine, machine, scratch
 from .program import Constant, Outer, Value
 from .schedule import Schedule, Source, Unsupported
+from .workers import share
 
 if TYPE_CHECKING:
     from .plan import Loop
+from .workspace import Workspace
 
 SHARED = 1 << 25
 """Work in one call from which on threads share it, in shards of at least ``SHARD`` rows."""
@@ -73,22 +75,24 @@ class Function:
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], work: float) -> bool:
         """Run so many steps; False, and nothing done, where an array lies in memory in another way than is supported."""
-        table: list[int] = []
+        table: list[int] = [0] * (3 * len(self.bindings))
         held: list[np.ndarray] = []
-        for binding in self.bindings:
-            array = binding.found(arrays, values)
-            if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
+        changing: Iterable[int] = range(len(self.bindings))
+        for space in getattr(arrays, "spaces", ()):
+            # What a workspace holds stays where it is, and so do constants.
+            found = space.places.get(self)
+            if found is None:
+                found = space.places[self] = self._placed(space, steps, reverse)
+            for k, place in found.items():
+                table[3 * k : 3 * k + 3] = place
+            changing = [k for k in changing if k not in found]
+        for k in changing:
+            place = self._place(k, arrays, values, steps, reverse, held)
+            if place is None:
                 return False
-            if binding.panels is not None:
-                array = packed(array, binding.panels, self.host)
-            elif not binding.fits(array):
-                if binding.written:
-                    return False
-                array = binding.contiguous(array)
-            held.append(array)
-            table += binding.place(array, steps, reverse)
+            table[3 * k : 3 * k + 3] = place
         places = np.array(table, np.int64)
-        address = places.ctypes.data
+        address = int(places.__array_interface__["data"][0])
 
         def shard(first: int, last: int) -> None:
             blocks = -(-(last - first) // self.block)
@@ -96,8 +100,34 @@ class Function:
             for row, end in itertools.pairwise(bounds):
                 self._call(address, steps, row, end - row, scratch(self.scratch * (end - row)))
 
-        share(shard, self.rows, SHARD if work >= SHARED else self.rows)
+        if work >= SHARED:
+            share(shard, self.rows, SHARD)
+        else:
+            shard(0, self.rows)
         return True
+
+    def _placed(self, space: Workspace, steps: int, reverse: bool) -> dict[int, tuple[int, int, int]]:
+        """Where the arrays of a workspace are, by the number of the binding, but for those that must be copied at each call."""
+        own = {k: b for k, b in enumerate(self.bindings) if b.kind == "value" and b.index in space.arrays and b.panels is None}
+        fit = {k: array for k, b in own.items() if b.fits(array := space.arrays[b.index]) and b.shape in (None, array.shape[b.stacked :])}
+        return {k: self.bindings[k].place(array, steps, reverse) for k, array in fit.items()}
+
+    def _place(
+        self, k: int, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], steps: int, reverse: bool, held: list[np.ndarray]
+    ) -> tuple[int, int, int] | None:
+        """Where one array is, in a copy, which ``held`` keeps, if it must be; None where that is not supported."""
+        binding = self.bindings[k]
+        array = binding.found(arrays, values)
+        if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
+            return None
+        if binding.panels is not None:
+            array = packed(array, binding.panels, self.host)
+        elif not binding.fits(array):
+            if binding.written:
+                return None
+            array = binding.contiguous(array)
+        held.append(array)
+        return binding.place(array, steps, reverse)
 
 
 class Binding:

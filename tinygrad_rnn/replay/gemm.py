@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .kernels import ATTRIBUTES, Lanes, Product, Writer, lanes
-from .machine import Machine, aligned, machine, scratch, share
+from .machine import Machine, aligned, machine, scratch
+from .workers import share
 
 SHARED = 1 << 24
 """From here on threads share the rows."""

@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -123,34 +122,6 @@ def _write(name: str, code: bytes) -> None:
         os.remove(entry.path)
 
 
-def threads() -> int:
-    """How many threads share a call: ``OMP_NUM_THREADS``, else the processors that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked):
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_WORKERS: list[ThreadPoolExecutor] = []
-
-
-def share(function: Callable[[int, int], None], rows: int, least: int) -> None:
-    """Call a function with ranges of rows, one in each thread, of ``least`` rows or more."""
-    shards = max(min(threads(), rows // max(least, 1)), 1)
-    bounds = [rows * k // shards for k in range(shards + 1)]
-    if shards > 1 and not _WORKERS:
-        _WORKERS.append(ThreadPoolExecutor(threads() - 1, "tinygrad_rnn"))
-    others = []
-    for k in range(1, shards):
-        try:
-            others.append(_WORKERS[0].submit(function, *bounds[k : k + 2]))
-        except RuntimeError:  # no more threads, as when the interpreter ends
-            function(*bounds[k : k + 2])
-    function(0, bounds[1])
-    for other in others:
-        other.result()
-
-
 _OWN = threading.local()
 
 LARGE = 1 << 24
@@ -170,8 +141,3 @@ def scratch(size: int) -> int:
     if memory is None or len(memory) < size or len(memory) > max(size, LARGE):
         memory = _OWN.memory = aligned(size)
     return int(memory.__array_interface__["data"][0])
-
-
-if hasattr(os, "register_at_fork"):
-    # A child has none of its parent's threads.
-    os.register_at_fork(after_in_child=_WORKERS.clear)

@@ -130,6 +130,54 @@ def assemblies(program: Program, wanted: set[int]) -> tuple[list[Instruction], d
     return kept, found
 
 
+SHORT = 1024
+"""An operation on so few elements takes less time than to call it."""
+
+_TOTAL = frozenset({"sigmoid", "tanh"})
+"""Operations that warn of nothing, whatever they are given."""
+
+
+def together(program: Program, instructions: list[Instruction]) -> list[Instruction]:
+    """The instructions with an operation on several slices of one value as one on all of it, of which its results are slices.
+
+    That is where a call takes more time than the elements do, and the slices lie as contiguous as the value.
+    """
+    made = {i.result: i for i in instructions}
+    groups: dict[Any, list[tuple[Instruction, Instruction]]] = defaultdict(list)
+    for instruction in instructions:
+        op, arguments, result = instruction
+        cut = made.get(arguments[0].index) if len(arguments) == 1 and isinstance(arguments[0], Value) else None
+        if cut is None or not elementwise(op) or cut.op.name != "getitem" or not isinstance(cut.arguments[0], Value) or not basic(static(cut, "index")):
+            continue
+        source = cut.arguments[0].index
+        whole = np.empty(program.shape(source), np.int8)
+        if source in made and whole.size <= SHORT and whole[static(cut, "index")].flags.c_contiguous and program.shape(result) == program.shape(cut.result):
+            groups[op, source].append((instruction, cut))
+    merged: dict[int, list[Instruction]] = {}
+    for (op, source), group in groups.items():
+        count = np.zeros(program.shape(source), np.int8)
+        for _, cut in group:
+            count[static(cut, "index")] += 1
+        if len(group) < 2 or count.max() > 1 or not (count.all() or (op.name in _TOTAL and 2 * count.sum() >= count.size)):
+            continue
+        joint = Value(len(program.arrays))
+        program.arrays.append(np.broadcast_to(np.zeros((), program.dtype(group[0][0].result)), program.shape(source)))
+        slices = [[Instruction(cut.op, (joint, *cut.arguments[1:]), instruction.result)] for instruction, cut in group]
+        slices[0].insert(0, Instruction(op, (Value(source),), joint.index))
+        merged |= {instruction.result: made_of for (instruction, _), made_of in zip(group, slices, strict=True)}
+    return [new for instruction in instructions for new in merged.get(instruction.result, [instruction])]
+
+
+class Memory(dict[int, np.ndarray]):
+    """The arrays of one call by number, and the workspaces in which most of them are."""
+
+    def __init__(self, *spaces: Workspace) -> None:
+        super().__init__()
+        self.spaces = spaces
+        for space in spaces:
+            self.update(space.arrays)
+
+
 class Loop:
     """Instructions to run at each step, as generated Python; values live in slots that the caller binds."""
 
@@ -296,8 +344,13 @@ class Loop:
         elif op.name == "matmul" and self._is_product(instruction):
             if self._same_always(arguments[1]):
                 self.factors.add(names[1])
-            flat = result not in self.aliases and len(self.program.shape(result)) == 2
-            self.lines.append(f"{'dot' if flat else 'matmul'}({', '.join(names)}, {out})")
+            plain = len(self.program.shape(result)) == 2 and result not in self.aliases
+            if plain and self.program.shape(result)[0] == 1 and isinstance(arguments[0], Value):
+                # A vector times a matrix takes less time than a matrix of one row.
+                row = self._view(result, 0, arguments[0].index, _only_row)
+                self.lines.append(f"dot({row}, {names[1]}, {self._view(result, 1, result, _only_row)})")
+            else:
+                self.lines.append(f"{'dot' if plain else 'matmul'}({', '.join(names)}, {out})")
         else:
             function = f"f{result}"
             self.names[function] = _caller(instruction)
@@ -374,10 +427,14 @@ class Loop:
             return view(self.resolve(whole, arrays, buffers), self.root(index) in self.stacked)
         return arrays[index] if index in arrays else buffers[self.scratch[index]]
 
-    def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
-        """Run all steps. ``arrays`` are stacked values, time first, and fixed ones; the scratch buffers are those of the last of ``spaces``."""
-        if not self.compiled.run(steps, reverse, arrays, values, lambda n, few: self._interpreted(n, reverse, few, values, [Workspace({}, spaces[-1].buffers)])):
-            self._interpreted(steps, reverse, arrays, values, spaces)
+    def run(self, steps: int, reverse: bool, arrays: Memory, outer: Sequence[np.ndarray]) -> None:
+        """Run all steps. ``arrays`` are stacked values, time first, and fixed ones; the scratch buffers are those of the last of their workspaces."""
+
+        def values(place: Outer) -> np.ndarray:
+            return outer[place.index]
+
+        if not self.compiled.run(steps, reverse, arrays, values, lambda n, few: self._interpreted(n, reverse, few, values, [Workspace({}, arrays.spaces[-1].buffers)])):
+            self._interpreted(steps, reverse, arrays, values, arrays.spaces)
 
     def _interpreted(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
         """All steps by calls of NumPy."""
@@ -412,6 +469,10 @@ class Loop:
         given = [bound[word] for word, _, _ in self.words]
         with np.errstate(over="ignore"):
             self.function(steps, *given)
+
+
+def _only_row(array: np.ndarray, time: bool) -> np.ndarray:
+    return array[..., 0, :]
 
 
 _SMALL = 1 << 15
@@ -490,26 +551,49 @@ def fusable(instruction: Instruction, program: Program, state: int) -> bool:
     return elementwise(op) or op.name == "broadcast_to" or (op.name in ALONG_ROWS and along_rows(instruction, program))
 
 
-Runner = Callable[..., np.ndarray]
-"""Runs an instruction outside of the loop: takes a function that reads operands, and the number of steps."""
+class Straight:
+    """Instructions outside of the loop, one after the other, as generated Python.
 
+    ``run(a, o, steps)`` takes the arrays by number, to which it adds its results, and those of the outer tensors.
+    """
 
-def for_all(instruction: Instruction, function: Batched, dtype: Any) -> Runner:
-    """Runs an instruction for all steps at once."""
-    parts = flat(instruction)
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.names: dict[str, Any] = {"asarray": np.asarray, "ndarray": np.ndarray}
 
-    def run(read: Callable[[Any], np.ndarray], steps: int, **options: Any) -> np.ndarray:
-        return np.asarray(function(*[read(part) for part in parts], steps=steps, **options)).astype(dtype, copy=False)
+    def name(self, argument: Any) -> str:
+        if isinstance(argument, Value):
+            return f"a[{argument.index}]"
+        if isinstance(argument, Outer):
+            return f"o[{argument.index}]"
+        return self._held(argument.value)
 
-    return run
+    def _held(self, value: Any) -> str:
+        name = f"k{len(self.names)}"
+        self.names[name] = value
+        return name
 
+    def for_all(self, instruction: Instruction, function: Batched, dtype: Any, out: int | None = None) -> None:
+        """Run an instruction for all steps at once, in the array of another value if that is given."""
+        given = [*map(self.name, flat(instruction)), "steps=steps", *([] if out is None else [f"out=a[{out}]"])]
+        self._call(instruction.result, f"{self._held(function)}({', '.join(given)})", dtype)
 
-def once(instruction: Instruction, dtype: Any) -> Runner:
-    """Runs an instruction that is the same at every step."""
-    function = instruction.op.forward if isinstance(instruction.op.forward, np.ufunc) else _caller(instruction)
-    given = [part for argument in instruction.arguments for part in (argument if type(argument) is tuple else (argument,))]
+    def once(self, instruction: Instruction, dtype: Any) -> None:
+        """Run an instruction that is the same at every step."""
+        op = instruction.op
+        given = {p: f"[{', '.join(map(self.name, a))}]" if type(a) is tuple else self.name(a) for p, a in zip(op.parameters, instruction.arguments, strict=True)}
+        given |= {p: f"tuple({given[p]})" for p, a in zip(op.parameters, instruction.arguments, strict=True) if type(a) is tuple and p != op.sequence}
+        arguments = [*(given[p] for p in op.positional), *(f"{p}={given[p]}" for p in op.keyword)]
+        self._call(instruction.result, f"{self._held(op.forward)}({', '.join(arguments)})", dtype)
 
-    def run(read: Callable[[Any], np.ndarray], steps: int) -> np.ndarray:
-        return np.asarray(function(*[part.value if isinstance(part, Constant) else read(part) for part in given])).astype(dtype, copy=False)
+    def view(self, index: int, whole: int, view: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.lines.append(f"a[{index}] = {self._held(view)}(a[{whole}])")
 
-    return run
+    def _call(self, result: int, call: str, dtype: np.dtype[Any]) -> None:
+        kind = self._held(dtype)
+        self.lines += [f"v = {call}", f"a[{result}] = v if type(v) is ndarray and v.dtype is {kind} else asarray(v).astype({kind}, copy=False)"]
+
+    def compile(self) -> Callable[[dict[int, np.ndarray], Sequence[np.ndarray], int], None]:
+        source = "\n".join(["def run(a, o, steps):", *(f"    {line}" for line in self.lines or ["pass"])])
+        exec(compile(source, "<replayed step>", "exec"), self.names)
+        return self.names["run"]  # type: ignore[no-any-return]

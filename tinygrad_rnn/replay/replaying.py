@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.primitive import manual
 from ..core.state import current, enable_grad, installed, next_index, plain, writes
+from ..core.tape import Own
 from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.shaping import stack
@@ -20,7 +21,7 @@ from .batching import is_view, stacked_panels, takes_out, view_of
 from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
-from .plan import HOISTED, LOOP, ONCE, Loop, Runner, classify, flat, for_all, fusable, needed_for, once, operands, uses_of
+from .plan import HOISTED, LOOP, ONCE, SHORT, Loop, Memory, Straight, classify, flat, fusable, needed_for, operands, together, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
 from .workspace import Lease, Workspace
 
@@ -38,6 +39,7 @@ class Plan:
         self.laid, self.widths = self._laid_out()
         self.tracked = [t._node is not None for t in program.outer]
         self.reached = self._reached(self.program)
+        self._needed: dict[tuple[bool, ...], list[bool]] = {}
         self.derivation = self._derived(program) if recording else None
         self._arrange(False)
         self.fused = self._in_loops()
@@ -75,6 +77,10 @@ class Plan:
         if self.derivation is not None:
             derived, places, seeds, fortran = self.derivation
             self.backward = Backward(derived.light(len(derived.outer)), places, seeds, fortran, self.widths, self.phase, len(self.program.arrays), x, state, outputs, fused)
+        if not available():
+            once = [i for i in program.instructions if self.phase[i.result] != LOOP]
+            program.instructions = once + together(program, [i for i in program.instructions if self.phase[i.result] == LOOP])
+            self.phase = {i.result: LOOP for i in program.instructions} | self.phase
         made = {i.result: i for i in program.instructions}
         saved = set() if self.backward is None else set(self.backward.saved)
         self.view_of: dict[int, Instruction] = {}
@@ -85,7 +91,8 @@ class Plan:
             if index in made and self.phase[index] == LOOP and _seen_through(made[index]):
                 parts[made[index].arguments[0].index] += math.prod(program.shape(index))
         # A view of much more than is read of it would keep all of that.
-        partly = {whole for whole, size in parts.items() if whole not in saved and size < math.prod(program.shape(whole))}
+        sizes = {whole: math.prod(program.shape(whole)) for whole in parts}
+        partly = {whole for whole, size in parts.items() if whole not in saved and size < sizes[whole] and (sizes[whole] > SHORT or 2 * size < sizes[whole])}
         for index in sorted(saved, reverse=True):
             while index in made and self.phase[index] == LOOP and _seen_through(made[index]) and made[index].arguments[0].index not in partly:
                 self.view_of[index] = made[index]
@@ -116,27 +123,9 @@ class Plan:
             else:
                 self.exposed.append(top + state + j)
                 self.copies[top + state + j] = place
-        self.before: list[tuple[int, Runner, int | None]] = []
-        """What runs before the loop, and the value in whose memory its result lives, if not in memory of its own."""
-        self.early: list[int] = []
-        """Products for all steps, which the loop alone reads."""
-        uses = uses_of(self.instructions)
-        needed = {p.index for p in results if isinstance(p, Value)} | self.stored | set(self.view_of)
-        for instruction in reversed(self.instructions):
-            # What may share memory with what lives on must live on.
-            if instruction.result in needed:
-                needed |= {p.index for p in flat(instruction) if isinstance(p, Value)}
-        for instruction in self.instructions:
-            index, function = instruction.result, whole.get(instruction.result)
-            if self.phase[index] == ONCE:
-                self.before.append((index, once(instruction, program.dtype(index)), None))
-            elif self.phase[index] == HOISTED and function is not None:
-                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
-                home = dying[0] if dying and takes_out(function) else None
-                if instruction.op.name == "matmul" and takes_out(function) and index not in needed:
-                    self.early.append(index)
-                    home = index
-                self.before.append((index, for_all(instruction, function, program.dtype(index)), home))
+        self.early: dict[int, int] = {}
+        """Values for all steps that only the loop reads, and in whose memory each lives."""
+        self.before = self._hoisted(whole, made)
         stacked |= {k for k in [*self.slots, *self.exposed] if k in inloop}
         self.written = stacked | set(self.copies)
         """What has an array a step that the loop writes."""
@@ -150,6 +139,43 @@ class Plan:
         for index, place in self.copies.items():
             extra.append(f"copyto(v{index}, {self.loop._name(place)})")
         self.loop.compile(extra)
+        self.given = [*range(x), *self.others]
+        self.shown = [index for index in self.exposed if index in self.written and index not in self.slots]
+        self.early_shown = [index for index in self.exposed if self.phase.get(index) == HOISTED]
+
+    def _hoisted(self, functions: Mapping[int, Any], made: Mapping[int, Instruction]) -> Any:
+        """The code of what runs before the loop, in memory of the workspace or of a value that is read for the last time where that can be."""
+        program, uses = self.laid, uses_of(self.instructions)
+        needed = {p.index for p in self.results if isinstance(p, Value)} | self.stored | set(self.view_of)
+        for instruction in reversed(self.instructions):
+            # What may share memory with what lives on must live on.
+            own = isinstance(instruction.op.forward, np.ufunc) or instruction.op.name == "matmul" or (self.phase[instruction.result] == LOOP and not is_view(instruction))
+            if instruction.result in needed and not own:
+                needed |= {p.index for p in flat(instruction) if isinstance(p, Value)}
+        homes: dict[int, int] = {}
+        lasting: set[int] = set()
+        hoisted = [i for i in self.instructions if self.phase[i.result] == HOISTED and functions.get(i.result) is not None]
+        for instruction in reversed(hoisted):
+            index = instruction.result
+            if takes_out(functions[index]):
+                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
+                if dying:
+                    homes[index] = dying[0]
+                    if index in needed or index in lasting:
+                        lasting.add(dying[0])
+        code = Straight()
+        for instruction in self.instructions:
+            index = instruction.result
+            if self.phase[index] == ONCE:
+                code.once(instruction, program.dtype(index))
+            elif self.phase[index] == HOISTED and functions.get(index) is not None:
+                home = homes.get(index)
+                if home in self.early:
+                    self.early[index] = self.early[home]
+                elif instruction.op.name == "matmul" and takes_out(functions[index]) and index not in needed and index not in lasting:
+                    self.early[index] = home = index
+                code.for_all(instruction, functions[index], program.dtype(index), home)
+        return code.compile()
 
     def _fuse(self) -> None:
         """Put into the loop what it alone reads."""
@@ -189,7 +215,12 @@ class Plan:
 
     def tracked_results(self, states: list[bool]) -> list[bool]:
         """Which results need a gradient, where ``states`` says it of the first states."""
-        states = list(states)
+        key = tuple(states)
+        if key not in self._needed:
+            self._needed[key] = self._tracked(list(states))
+        return self._needed[key]
+
+    def _tracked(self, states: list[bool]) -> list[bool]:
         while True:
             results = [weight or any(k < self.x or states[k - self.x] for k in inputs) for inputs, weight in self.reached]
             grown = [a or b for a, b in zip(states, results[self.outputs :], strict=True)]
@@ -233,9 +264,9 @@ class Plan:
 
     def _short(self, steps: int) -> Workspace:
         arrays = self._stacks(steps, self.brief)
-        for index in self.early:
+        for index, home in self.early.items():
             shape, dtype = self.laid.shape(index), self.laid.dtype(index)
-            arrays[index] = stacked_panels((steps, *shape), dtype) if len(shape) == 3 else np.empty((steps, *shape), dtype)
+            arrays[index] = arrays[home] if home != index else stacked_panels((steps, *shape), dtype) if len(shape) == 3 else np.empty((steps, *shape), dtype)
         return Workspace(arrays, self.loop.scratched(arrays))
 
     def _stacks(self, steps: int, indices: Iterable[int]) -> dict[int, np.ndarray]:
@@ -252,29 +283,22 @@ class Plan:
         """Outputs for all steps, last states, and what the backward pass needs."""
         lease = Lease((self, "kept", steps, reverse), lambda: self._kept(steps, reverse))
         brief = Lease((self, "short", steps, reverse), lambda: self._short(steps))
-        kept, short = lease.workspace, brief.workspace
-        arrays: dict[int, np.ndarray] = {**kept.arrays, **short.arrays, **dict(zip([*range(self.x), *self.others], inputs, strict=True))}
-
-        def value(place: Any) -> np.ndarray:
-            return outer[place.index] if isinstance(place, Outer) else arrays[place.index]
-
+        arrays = Memory(lease.workspace, brief.workspace)
+        arrays.update(zip(self.given, inputs, strict=True))
+        start = -1 if reverse else 0
         for j, slot in enumerate(self.slots):
             if slot not in arrays:
-                arrays |= self._states(j, slot, steps, reverse)
-            arrays[self.x + j][-1 if reverse else 0] = first[j]
-        for index, runner, place in self.before:
-            arrays[index] = runner(value, steps) if place is None else runner(value, steps, out=arrays[place])
-        for index in self.exposed:
-            if index not in arrays:
-                arrays |= self._stacks(steps, [index])
-        self.loop.run(steps, reverse, arrays, value, (kept, short))
-        ends = [arrays[slot][0 if reverse else -1, ...].copy() for slot in self.slots]
-        given = [*inputs, *first, *outer]
-        for index in self.exposed:
+                arrays.update(self._states(j, slot, steps, reverse))
+            arrays[self.x + j][start] = first[j]
+        self.before(arrays, outer, steps)
+        arrays.update(self._stacks(steps, self.shown))
+        self.loop.run(steps, reverse, arrays, outer)
+        ends = [arrays[slot][-1 - start, ...].copy() for slot in self.slots]
+        for index in self.early_shown:
             # A view of what the caller holds would change with it.
-            if self.phase.get(index) == HOISTED and any(np.may_share_memory(arrays[index], a) for a in given):
+            if any(np.may_share_memory(arrays[index], a) for a in (*inputs, *first, *outer)):
                 arrays[index] = arrays[index].copy()
-        return [arrays[index] for index in self.exposed], ends, Kept(lease, self._others(arrays, kept))
+        return [arrays[index] for index in self.exposed], ends, Kept(lease, self._others(arrays, lease.workspace))
 
     def _read(self, index: int, arrays: dict[int, np.ndarray]) -> np.ndarray | None:
         """A forward value for all steps, of ``arrays``, or None where they do not hold it."""
@@ -286,13 +310,14 @@ class Plan:
 
     def _others(self, arrays: dict[int, np.ndarray], kept: Workspace) -> dict[int, np.ndarray]:
         """The forward values that the backward pass reads, but for those that are kept in the workspace."""
+        if self.backward is None or kept.again is None:
+            return {}
         found: dict[int, np.ndarray] = {}
-        if self.backward is not None and kept.again is not None:
-            for index in self.backward.read:
-                if index < self.backward.count and index not in kept.again.arrays:
-                    read = self._read(index, arrays)
-                    assert read is not None
-                    found[index] = read
+        for index in self.backward.forward:
+            if index not in kept.again.arrays:
+                read = self._read(index, arrays)
+                assert read is not None
+                found[index] = read
         return found
 
 
@@ -318,8 +343,90 @@ class Bundle:
         return Bundle(joined, self.dtype)
 
 
+def _apart(arrays: Iterable[np.ndarray | None], others: Iterable[np.ndarray | None]) -> bool:
+    """Whether arrays can be written to, and share no memory with each other or with others."""
+    seen = {id(a if a.base is None else a.base) for a in others if a is not None}
+    for array in arrays:
+        if array is not None:
+            owner = array if array.base is None else array.base
+            if id(owner) in seen or not array.flags.writeable:
+                return False
+            seen.add(id(owner))
+    return True
+
+
 def _bundled(k: int, dtype: Any) -> Callable[[Any], list[Any]]:
     return lambda g: [Bundle({k: g}, dtype)]
+
+
+class Pull:
+    """The gradient of one replayed unroll for each of what it was given, and the same as a recorded computation.
+
+    ``arrays`` and ``nodes`` are those of inputs, first states and outer tensors, ``outside`` the arrays of the last of these.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        steps: int,
+        reverse: bool,
+        arrays: list[np.ndarray],
+        nodes: tuple[Any, ...],
+        others: list[np.ndarray],
+        outside: list[np.ndarray],
+        ys: list[np.ndarray],
+        kept: Kept,
+        name: str,
+        labels: Mapping[int, str],
+    ) -> None:
+        self.plan, self.steps, self.reverse, self.arrays, self.nodes, self.others, self.outside, self.ys = plan, steps, reverse, arrays, nodes, others, outside, ys
+        self.kept, self.name, self.labels = kept, name, labels
+        self.began, self.state = next_index(), plain(current())
+
+    def __call__(self, g: Bundle) -> list[Any]:
+        self._unchanged()
+        if any(map(is_tensor, g.parts.values())):
+            return self._recorded(g)
+        space = self.kept.lease.workspace.again
+        assert self.plan.backward is not None and space is not None
+        cotangents = [g.parts.get(k) for k in range(len(self.plan.results))]
+        found = self.plan.backward.run(self.steps, self.reverse, space, self.kept.others, self.outside, cotangents)
+        return Own(found) if _apart(found, cotangents) else found
+
+    @property
+    def lease(self) -> Lease:
+        return self.kept.lease
+
+    @property
+    def held(self) -> list[Tensor]:
+        """What the call was given."""
+        return [wrap(array, node) for array, node in zip(self.arrays, self.nodes, strict=True)]
+
+    @property
+    def buffers(self) -> list[np.ndarray]:
+        """The memory that it keeps."""
+        return [*self.kept.lease.workspace.owned, *(y for y in self.ys if any(np.may_share_memory(y, a) for a in self.kept.others.values()))]
+
+    def _unchanged(self) -> None:
+        if writes.last <= self.began:
+            return
+        for array in (*self.arrays, *self.ys):
+            if writes.after(array, self.began):
+                raise TapeError(f"unroll kept an array of shape {array.shape}, which was changed in place afterwards; change it after the backward pass")
+
+    def opened(self, given: list[Tensor], observers: tuple[Any, ...] = ()) -> list[Any]:
+        """The results as all steps through the operations give them, from tensors that hold what this call was given."""
+        self._unchanged()
+        x, end = self.plan.x, self.plan.x + self.plan.state
+        with installed(enable_grad().derive(self.state).replace(observers=observers)):
+            outs, last = expand(self.plan, self.steps, self.reverse, given[:x], self.others, given[x:end], given[end:], self.name, self.labels)
+        return [*outs, *last]
+
+    def _recorded(self, g: Bundle) -> list[Any]:
+        """The gradient as a recorded computation: all steps through the operations, then a sweep that is recorded itself."""
+        roots = [(t._node, g.parts[k]) for k, t in enumerate(self.opened(self.held)) if k in g.parts and t._node is not None]
+        found = run_sweep(roots, [n for n in self.nodes if n is not None], stop=True, create_graph=True, retain_graph=True)
+        return [found[n][0] if n is not None and n in found else None for n in self.nodes]
 
 
 PLANS: OrderedDict[Any, Plan | str] = OrderedDict()
@@ -340,48 +447,16 @@ def replay(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
     plan = plan.chosen(steps)
-    x_arrays, s_arrays, o_arrays = [t._data for t in inputs], [t._data for t in first], [t._data for t in outer]
-    ys, ends, kept = plan.run(steps, reverse, [*x_arrays, *others], s_arrays, o_arrays)
-    results = [*ys, *ends]
-    nodes = tuple(t._node for t in [*inputs, *first, *outer])
-    if plan.backward is None or not any(n is not None for n in nodes) or not results:
+    outside = [t._data for t in outer]
+    ys, ends, kept = plan.run(steps, reverse, [*(t._data for t in inputs), *others], [t._data for t in first], outside)
+    results, given = [*ys, *ends], [*inputs, *first, *outer]
+    nodes = tuple([t._node for t in given])
+    if plan.backward is None or not any(nodes) or not results:
         return [wrap(y) for y in ys], [wrap(e) for e in ends]
-    backward, began, space = plan.backward, next_index(), kept.lease.workspace.again
-    assert space is not None
-    exposed = [*x_arrays, *s_arrays, *o_arrays, *ys]
-    state = plain(current())
-    held = [wrap(t._data, t._node) for t in [*inputs, *first, *outer]]
-
-    def unchanged() -> None:
-        for array in exposed:
-            if writes.after(array, began):
-                raise TapeError(f"unroll kept an array of shape {array.shape}, which was changed in place afterwards; change it after the backward pass")
-
-    def pull(g: Bundle) -> list[Any]:
-        unchanged()
-        if any(is_tensor(part) for part in g.parts.values()):
-            return expanded(g)
-        return backward.run(steps, reverse, space, kept.others, o_arrays, [g.parts.get(k) for k in range(len(results))])
-
-    def opened(given: list[Tensor], observers: tuple[Any, ...] = ()) -> list[Any]:
-        """The results as all steps through the operations give them, from tensors that hold what this call was given."""
-        unchanged()
-        end = plan.x + plan.state
-        with installed(enable_grad().derive(state).replace(observers=observers)):
-            outs, last = expand(plan, steps, reverse, given[: plan.x], others, given[plan.x : end], given[end:], name, labels)
-        return [*outs, *last]
-
-    def expanded(g: Bundle) -> list[Any]:
-        """The gradient as a recorded computation: all steps through the operations, then a sweep that is recorded itself."""
-        roots = [(t._node, g.parts[k]) for k, t in enumerate(opened(held)) if k in g.parts and t._node is not None]
-        found = run_sweep(roots, [n for n in nodes if n is not None], stop=True, create_graph=True, retain_graph=True)
-        return [found[n][0] if n is not None and n in found else None for n in nodes]
-
-    pull.buffers = [*kept.lease.workspace.owned, *(y for y in ys if any(np.may_share_memory(y, a) for a in kept.others.values()))]  # type: ignore[attr-defined]
-    pull.lease, pull.held, pull.opened = kept.lease, held, opened  # type: ignore[attr-defined]
+    pull = Pull(plan, steps, reverse, [t._data for t in given], nodes, others, outside, ys, kept, name, labels)
     tracked = plan.tracked_results([t._node is not None for t in first])
     # The outputs hang on one record, whose own value nobody reads: their cotangents reach it in a bundle.
-    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, [*inputs, *first, *outer], steps=steps)._node
+    many = manual("unroll", np.zeros((), results[0].dtype), nodes, pull, given, steps=steps)._node
     assert many is not None
     many.op.expansion = Expansion(plan.program, plan.x, plan.results, plan.outputs, steps, reverse, name, labels)  # type: ignore[attr-defined]
     tensors = [manual("unrolled", r, (many,), _bundled(k, many.dtype), output=k) if tracked[k] else wrap(r) for k, r in enumerate(results)]

@@ -29,7 +29,10 @@ def like(tree: Any, values: Iterator[Any]) -> Any:
 
 def mapped(function: Callable[..., Any], *trees: Any) -> Any:
     """A function of the leaves in the same place of trees of one structure."""
-    return like(trees[0], iter([function(*parts) for parts in zip(*map(leaves, trees), strict=True)]))
+    first = trees[0]
+    if isinstance(first, tuple | list):
+        return tuple([mapped(function, *parts) for parts in zip(*trees, strict=True)])
+    return None if first is None else function(*trees)
 
 
 def structure(tree: Any) -> Any:

@@ -18,7 +18,7 @@ from . import tree
 from .agreement import close, magnitude
 from .compiled import available
 from .explaining import Explanation, explained
-from .program import Program, Trace, Unreplayable, identity, in_fortran_order
+from .program import Program, Trace, Unreplayable, identity
 from .replaying import LIMIT, PLANS, Kept, Plan, at, remember, replay
 
 _MODES = ("auto", "eager", "replay")
@@ -183,6 +183,21 @@ class Planned(NamedTuple):
     structure: Any
 
 
+class Key:
+    """What calls that run by one plan have in common: hashed once, since it is long."""
+
+    __slots__ = ("_hash", "parts")
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self.parts, self._hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Key) and self.parts == other.parts)
+
+
 class Known(NamedTuple):
     """What is known of a pure step: the key of its plan, and which of its tensors that takes."""
 
@@ -295,7 +310,7 @@ class _Unrolling:
         program, (y, _) = trace.program, self.done[0]
         wanted = (*(x._node is not None for x in xs), *(s.dtype.kind == "f" for s in states))
         recording = self.outer.recording and any(t._node is not None for t in [*xs, *states, *program.outer])
-        key = (program.key(), tuple(places), tree.structure(y), tree.structure(self.state), self.mask is not None, recording, wanted, available())
+        key = Key((program.key(), tuple(places), tree.structure(y), tree.structure(self.state), self.mask is not None, recording, wanted, available()))
         drawn = [program]
         seen = _memory(getattr(self.step, "origin", self.step))
         if key not in seen:
@@ -322,13 +337,12 @@ class _Unrolling:
                     del _KNOWN[next(iter(_KNOWN))]
         return Planned(plan, program.outer, program.labels, drawn, tree.structure(y))
 
-    def _signature(self, step: Pure, xs: list[Tensor], states: list[Tensor]) -> tuple[Any, ...]:
+    def _signature(self, step: Pure, xs: list[Tensor], states: list[Tensor]) -> Key:
         """What two calls of a pure step have in common that run by one plan."""
-        kinds = [(t._data.shape, t._data.dtype.str, t._node is not None) for t in (*xs, *states, *step.tensors)]
-        orders = [in_fortran_order(t._data) for t in step.tensors]
+        kinds = tuple([(a.shape, a.dtype, t._node is not None) for t in (*xs, *states) for a in (t._data,)])
         first: dict[Any, int] = {}
-        same = [first.setdefault(identity(t), k) for k, t in enumerate(step.tensors)]
-        return step.key, tuple(kinds), tuple(orders), tuple(same), tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording, available()
+        reached = tuple([(a.shape, a.dtype, t._node is not None, a.flags.fnc, first.setdefault(identity(t), k)) for k, t in enumerate(step.tensors) for a in (t._data,)])
+        return Key((step.key, kinds, reached, tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording, available()))
 
     def _compare(self, trace: Trace, places: list[Any], drawn: list[Program]) -> str:
         """Whether a second step does the same as the first: the reason why not, or nothing."""

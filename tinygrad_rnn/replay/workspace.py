@@ -19,12 +19,19 @@ class Workspace:
     def __init__(self, arrays: dict[int, np.ndarray], buffers: Iterable[np.ndarray] = ()) -> None:
         self.arrays, self.buffers = arrays, list(buffers)
         self.bound: dict[str, Any] = {}
+        self.places: dict[Any, Any] = {}
+        """Where machine code finds the arrays, by its function."""
         self.views = self.counted = 0
         self.again: Workspace | None = None
         """The same arrays as the backward pass reads them."""
         owned = {id(base): base for array in [*arrays.values(), *self.buffers] for base in [array if array.base is None else array.base]}
         self.owned = list(owned.values())
+        self._ids = frozenset(owned)
         self._bytes = sum(array.nbytes for array in self.owned)
+
+    def owns(self, array: np.ndarray) -> bool:
+        """Whether an array is in this memory."""
+        return id(array if array.base is None else array.base) in self._ids
 
     @property
     def nbytes(self) -> int:
