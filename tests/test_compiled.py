@@ -199,6 +199,25 @@ def test_elementary_functions_are_right_to_three_units_in_the_last_place(name, d
     assert np.max(np.abs(y - expected) / np.spacing(np.abs(expected).astype(dtype))) < 3
 
 
+ACTIVATIONS = {name: getattr(tg, name) for name in ("elu", "silu", "softplus", "gelu")}
+ACTIVATIONS |= {"leaky_relu": lambda x: tg.leaky_relu(x, 0.2), "elu of 0.3": lambda x: tg.elu(x, 0.3), "gelu by tanh": lambda x: tg.gelu(x, "tanh")}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_compiled_in_parts(name, dtype, monkeypatch):
+    def run():
+        rng = np.random.default_rng(2)
+        W, x, h = (tg.tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True) for shape in ((7, 7), (6, 5, 7), (5, 7)))
+        y, end = tg.unroll(lambda x_t, h: (h, 0.5 * ACTIVATIONS[name](x_t + h @ W)), 3 * x, h)
+        (y * y + end).sum().backward()
+        return [t._data for t in (y, end)] + [t.grad._data for t in (W, x, h)]
+
+    found = run()
+    assert reasons() == ["", ""]
+    agree(found, in_numpy(monkeypatch, run))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_is_not_finite_comes_out_as_from_numpy(dtype, monkeypatch):
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e4, 1e-42] * 3, dtype).reshape(4, 2, 3)

@@ -35,7 +35,7 @@ def takes_out(function: Batched) -> bool:
 def along_rows(instruction: Instruction, program: Program) -> bool:
     """Whether an operation along an axis runs along the rows of a matrix."""
     source = instruction.arguments[0]
-    return isinstance(source, Value) and program.at(source).ndim == 2 and static(instruction, "axis") in (-1, 1, (-1,), (1,))
+    return instruction.op.name in ALONG_ROWS and isinstance(source, Value) and program.at(source).ndim == 2 and static(instruction, "axis") in (-1, 1, (-1,), (1,))
 
 
 def basic(index: Any) -> bool:

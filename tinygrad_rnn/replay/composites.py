@@ -1,7 +1,8 @@
-"""Operations along rows, written as the reductions and elementwise operations that they are made of."""
+"""Operations written as the simpler ones that they are made of: reductions of rows, and elementwise ones that machine code knows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,19 +39,19 @@ class Expansion:
         self.program = Expanded(program)
         self.instructions: list[Instruction] = []
         for instruction in instructions:
-            expand = _COMPOSITES.get(instruction.op.name)
-            if expand is None or not along_rows(instruction, self.program):
+            expand = _ALONG_ROWS.get(instruction.op.name) if along_rows(instruction, self.program) else _POINTWISE.get(instruction.op.name)
+            if expand is None or not isinstance(instruction.arguments[0], Value):
                 self.instructions.append(instruction)
             else:
                 expand(self, instruction)
 
-    def emit(self, name: str, *operands: Any, result: int | None = None) -> Value:
+    def emit(self, name: str, *operands: Any, result: int | None = None, dtype: Any = None) -> Value:
         """One instruction; without ``result`` it makes a value of the first operand's shape, or a column for a reduction."""
         reduces = name in ("sum", "mean", "max")
         if result is None:
             like = self.program.arrays[operands[0].index]
             result = FIRST + len(self.program.arrays)
-            self.program.arrays[result] = np.broadcast_to(np.zeros((), like.dtype), (like.shape[0], 1) if reduces else like.shape)
+            self.program.arrays[result] = np.broadcast_to(np.zeros((), dtype or like.dtype), (like.shape[0], 1) if reduces else like.shape)
         arguments = (operands[0], Constant(-1)) if reduces else operands
         self.instructions.append(Instruction(Named(name, ("a", "axis") if reduces else ("x", "y")), arguments, result))
         return Value(result)
@@ -102,4 +103,32 @@ def _norm2(to: Expansion, instruction: Instruction) -> None:
     to.emit("sqrt", _summed(to, to.emit("multiply", source, source), instruction), result=instruction.result)
 
 
-_COMPOSITES: dict[str, Callable[[Expansion, Instruction], None]] = {"softmax": _softmax, "log_softmax": _log_softmax, "var": _var, "std": _std, "norm2": _norm2}
+def _leaky_relu(to: Expansion, instruction: Instruction) -> None:
+    x, slope = instruction.arguments
+    to.emit("where", to.emit("greater", x, Constant(0.0), dtype=np.bool_), x, to.emit("multiply", x, slope), result=instruction.result)
+
+
+def _elu(to: Expansion, instruction: Instruction) -> None:
+    x, alpha = instruction.arguments
+    below = to.emit("multiply", to.emit("expm1", to.emit("minimum", x, Constant(0.0))), alpha)
+    to.emit("where", to.emit("greater", x, Constant(0.0), dtype=np.bool_), x, below, result=instruction.result)
+
+
+def _softplus(to: Expansion, instruction: Instruction) -> None:
+    x = instruction.arguments[0]
+    powers = to.emit("exp", to.emit("negative", to.emit("absolute", x)))
+    to.emit("add", to.emit("maximum", x, Constant(0.0)), to.emit("log1p", powers), result=instruction.result)
+
+
+def _gelu(to: Expansion, instruction: Instruction) -> None:
+    x = instruction.arguments[0]
+    if static(instruction, "approximate") == "tanh":
+        cube = to.emit("multiply", to.emit("multiply", to.emit("multiply", x, x), x), Constant(0.044715))
+        bell = to.emit("tanh", to.emit("multiply", to.emit("add", cube, x), Constant(math.sqrt(2 / math.pi))))
+    else:
+        bell = to.emit("erf", to.emit("multiply", x, Constant(math.sqrt(0.5))))
+    to.emit("multiply", to.emit("multiply", to.emit("add", bell, Constant(1.0)), Constant(0.5)), x, result=instruction.result)
+
+
+_ALONG_ROWS: dict[str, Callable[[Expansion, Instruction], None]] = {"softmax": _softmax, "log_softmax": _log_softmax, "var": _var, "std": _std, "norm2": _norm2}
+_POINTWISE: dict[str, Callable[[Expansion, Instruction], None]] = {"leaky_relu": _leaky_relu, "elu": _elu, "softplus": _softplus, "gelu": _gelu}

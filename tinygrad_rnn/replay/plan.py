@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .batching import ALONG_ROWS, Batched, along_rows, basic, batched, behind, elementwise, is_view, static, view_of
+from .batching import Batched, along_rows, basic, batched, behind, elementwise, is_view, static, view_of
 from .compiled import Compiled
 from .program import Constant, Instruction, Outer, Program, Value
 from .workspace import Workspace
@@ -548,7 +548,7 @@ def fusable(instruction: Instruction, program: Program, state: int) -> bool:
         return len(shape) == 2 and shape[0] >= FEW and program.at(arguments[0]).ndim == 2
     if is_view(instruction):
         return op.name != "transpose" and bool(program.at(arguments[0]).shape[:1] == shape[:1])
-    return elementwise(op) or op.name == "broadcast_to" or (op.name in ALONG_ROWS and along_rows(instruction, program))
+    return elementwise(op) or op.name == "broadcast_to" or along_rows(instruction, program)
 
 
 class Straight:
