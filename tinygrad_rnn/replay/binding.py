@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,24 +75,14 @@ class Function:
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], work: float) -> bool:
         """Run so many steps; False, and nothing done, where an array lies in memory in another way than is supported."""
-        table: list[int] = [0] * (3 * len(self.bindings))
+        table = self._table(getattr(arrays, "spaces", ()), steps, reverse)
         held: list[np.ndarray] = []
-        changing: Iterable[int] = range(len(self.bindings))
-        for space in getattr(arrays, "spaces", ()):
-            # What a workspace holds stays where it is, and so do constants.
-            found = space.places.get(self)
-            if found is None:
-                found = space.places[self] = self._placed(space, steps, reverse)
-            for k, place in found.items():
-                table[3 * k : 3 * k + 3] = place
-            changing = [k for k in changing if k not in found]
-        for k in changing:
-            place = self._place(k, arrays, values, steps, reverse, held)
+        for k in table.changing:
+            place = self._place(k, arrays, values, steps, reverse, held, table.packed)
             if place is None:
                 return False
-            table[3 * k : 3 * k + 3] = place
-        places = np.array(table, np.int64)
-        address = int(places.__array_interface__["data"][0])
+            table.places[k] = place
+        address = table.address
 
         def shard(first: int, last: int) -> None:
             blocks = -(-(last - first) // self.block)
@@ -105,14 +96,28 @@ class Function:
             shard(0, self.rows)
         return True
 
-    def _placed(self, space: Workspace, steps: int, reverse: bool) -> dict[int, tuple[int, int, int]]:
-        """Where the arrays of a workspace are, by the number of the binding, but for those that must be copied at each call."""
-        own = {k: b for k, b in enumerate(self.bindings) if b.kind == "value" and b.index in space.arrays and b.panels is None}
-        fit = {k: array for k, b in own.items() if b.fits(array := space.arrays[b.index]) and b.shape in (None, array.shape[b.stacked :])}
-        return {k: self.bindings[k].place(array, steps, reverse) for k, array in fit.items()}
+    def _table(self, spaces: Sequence[Workspace], steps: int, reverse: bool) -> Table:
+        """The table of a call: what its workspaces hold stays where it is, and is known from the last call with the same ones."""
+        last = spaces[-1].places.get(self) if spaces else None
+        if last is not None and all(ref() is space for ref, space in zip(last[0], spaces, strict=True)):
+            return last[1]  # type: ignore[no-any-return]
+        table = Table(len(self.bindings))
+        for space in spaces:
+            for k, binding in enumerate(self.bindings):
+                array = space.arrays.get(binding.index) if binding.kind == "value" and binding.panels is None else None
+                if array is not None and k in table.changing and binding.fits(array) and binding.shape in (None, array.shape[binding.stacked :]):
+                    table.places[k] = binding.place(array, steps, reverse)
+                    table.changing.remove(k)
+        for k, binding in enumerate(self.bindings):
+            if binding.panels is not None:
+                table.packed[k] = self._panels(binding.panels)
+        if spaces:
+            spaces[-1].places[self] = [weakref.ref(space) for space in spaces], table
+            spaces[-1].grow(sum(memory.nbytes for memory in table.packed.values()) if last is None else 0)
+        return table
 
     def _place(
-        self, k: int, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], steps: int, reverse: bool, held: list[np.ndarray]
+        self, k: int, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], steps: int, reverse: bool, held: list[np.ndarray], packed: dict[int, np.ndarray]
     ) -> tuple[int, int, int] | None:
         """Where one array is, in a copy, which ``held`` keeps, if it must be; None where that is not supported."""
         binding = self.bindings[k]
@@ -120,7 +125,7 @@ class Function:
         if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
             return None
         if binding.panels is not None:
-            array = self.packed(array, binding.panels)
+            array = self.packed(array, binding.panels, packed[k])
         elif not binding.fits(array):
             if binding.written:
                 return None
@@ -128,10 +133,14 @@ class Function:
         held.append(array)
         return binding.place(array, steps, reverse)
 
-    def packed(self, matrix: np.ndarray, shape: Product) -> np.ndarray:
-        """A matrix in panels, as :func:`kernels.product` reads it."""
+    def _panels(self, shape: Product) -> np.ndarray:
+        """Memory for a matrix in panels."""
+        count, width, _, padded = shape.layout(self.host, self.lanes)
+        return aligned(shape.inner * (count * width + padded) * self.lanes.size).view(np.float32 if self.lanes.size == 4 else np.float64)
+
+    def packed(self, matrix: np.ndarray, shape: Product, flat: np.ndarray) -> np.ndarray:
+        """A matrix in panels, as :func:`kernels.product` reads it, in memory for it."""
         count, width, rest, padded = shape.layout(self.host, self.lanes)
-        flat = aligned(shape.inner * (count * width + padded) * self.lanes.size).view(matrix.dtype)
         middle = count * width * shape.inner
         flat[:middle].reshape(count, shape.inner, width)[...] = matrix[:, : count * width].reshape(shape.inner, count, width).transpose(1, 0, 2)
         if rest:
@@ -139,6 +148,16 @@ class Function:
             last[:, rest:] = 0
             last[:, :rest] = matrix[:, count * width :]
         return flat
+
+
+class Table:
+    """Where the arrays of a call are: three numbers each, for machine code to read; ``changing`` are those that every call finds anew."""
+
+    def __init__(self, count: int) -> None:
+        self.places = np.zeros((count, 3), np.int64)
+        self.address = int(self.places.__array_interface__["data"][0])
+        self.changing = list(range(count))
+        self.packed: dict[int, np.ndarray] = {}
 
 
 class Binding:
