@@ -56,8 +56,11 @@ class State:
         return self._quiet
 
     def replace(self, **changes: Any) -> State:
-        kept = {name: getattr(self, name) for name in ("recording", "scope", "observers", "frame", "outer", "draws")}
-        return State(**(kept | changes))
+        made = State(self.recording, self.scope, self.observers, self.frame, self.outer, self.draws)
+        for name, value in changes.items():
+            setattr(made, name, value)
+        made.special = bool(made.observers) or made.frame is not None
+        return made
 
 
 _STATE: ContextVar[State] = globals().get("_STATE") or ContextVar("tinygrad_rnn", default=State())

@@ -6,7 +6,6 @@ that depends on a record goes, the record goes.
 
 from __future__ import annotations
 
-import collections
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -247,7 +246,7 @@ def sweep(
     results: dict[Record, tuple[Array, bool]] = {}
     wanted = None if targets is None else set(targets)
     useful = None if wanted is None else _leading_to(wanted, [record for record, _ in roots], stop)
-    watched = set(RETAINED) | set(HOOKS) | (wanted or set())
+    watched = {*RETAINED, *HOOKS, *(wanted or ())} if wanted or len(RETAINED) or len(HOOKS) else set()
     for record, g in roots:
         _accumulate(table, heap, record, g)
     last_write = writes.last
@@ -467,29 +466,6 @@ def _blame(error: Exception, record: Record) -> Exception:
     kind = type(error) if isinstance(error, TinygradError) else GradientError
     text = f"backward of {record.where()}: {error}" if isinstance(error, TinygradError) else f"backward of {record.where()}: {type(error).__name__}: {error}"
     return kind(text)
-
-
-def commit(results: dict[Record, tuple[Array, bool]]) -> None:
-    """Add the gradients to ``.grad`` of their tensors, all of them or none.
-
-    The last step runs in one C call, so that Ctrl-C comes before or after it.
-    """
-    from .tensor import is_tensor, wrap
-
-    owners, gradients = [], []
-    for record, (g, owned) in results.items():
-        tensor = cast(Leaf, record).tensor() if record.is_leaf else RETAINED[record]() if record in RETAINED else None
-        if tensor is None:
-            continue
-        if tensor._grad is not None:
-            g = tensor._grad + g if is_tensor(g) else tensor._grad._data + g
-        elif is_tensor(g):
-            g = wrap(g._data, g._node)
-        elif not owned:
-            g = np.array(g)
-        owners.append(tensor)
-        gradients.append(g if is_tensor(g) else wrap(np.asarray(g)))
-    collections.deque(map(setattr, owners, itertools.repeat("_grad"), gradients), maxlen=0)
 
 
 class Tape(Sequence[Record]):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..errors import AxisError, DtypeError, GradientError, OutOfRangeError, ShapeError, TapeError, TinygradError
 from . import tape as _tape
 from .state import current, enable_grad, installed, plain, writes
-from .tape import Constant, Leaf, Record, Tape, commit, sweep
+from .tape import Array, Constant, Leaf, Record, Tape, sweep
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = globals().get("FUNCTIONS", {})
 """NumPy function or ufunc -> the operation that stands for it."""
@@ -686,6 +688,27 @@ def cotangent(what: str, output: Tensor, gradient: Any, create_graph: bool) -> A
     if create_graph:
         return g if is_tensor(g) else wrap(np.array(g))
     return g._data if is_tensor(g) else g
+
+
+def commit(results: dict[Record, tuple[Array, bool]]) -> None:
+    """Add the gradients to ``.grad`` of their tensors, all of them or none.
+
+    The last step runs in one C call, so that Ctrl-C comes before or after it.
+    """
+    owners, gradients = [], []
+    for record, (g, owned) in results.items():
+        tensor = cast(Leaf, record).tensor() if record.is_leaf else _tape.RETAINED[record]() if record in _tape.RETAINED else None
+        if tensor is None:
+            continue
+        if tensor._grad is not None:
+            g = tensor._grad + g if is_tensor(g) else tensor._grad._data + g
+        elif is_tensor(g):
+            g = wrap(g._data, g._node)
+        elif not owned:
+            g = np.array(g)
+        owners.append(tensor)
+        gradients.append(g if is_tensor(g) else wrap(np.asarray(g)))
+    collections.deque(map(setattr, owners, itertools.repeat("_grad"), gradients), maxlen=0)
 
 
 def run_sweep(roots: Sequence[tuple[Record, Any]], targets: Any = None, **options: Any) -> dict[Record, tuple[Any, bool]]:

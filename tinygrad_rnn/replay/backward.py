@@ -311,6 +311,9 @@ class Backward:
         self.accumulators = {top + state + j: index for j, index in enumerate(self.sums)}
         extra += [f"add(v{name}, v{index}, v{name})" for name, index in self.accumulators.items()]
         self.loop.compile(extra + last, [f"copyto(v{copy}, v{seed})" for seed, copy in self.copies.items()])
+        inputs = [p.index for p in self.places[:x] if isinstance(p, Value)]
+        self.given = {k for k in inputs if k in self.own and inputs.count(k) == 1} - self.loop.aliases.keys() - self.within.keys() - {self.loop.root(k) for k in self.loop.aliases}
+        """Gradients that the loop writes straight into what the caller gets."""
 
     def _joined(self, loop: list[Instruction], order: dict[int, int], fixed: set[int]) -> dict[int, int]:
         """The states' gradients that can live where the cotangent was: its last use comes before they are made."""
@@ -387,7 +390,7 @@ class Backward:
         arrays |= {index: arrays[seed] for index, seed in self.joined.items()}
         arrays |= {index: np.empty_like(arrays[seed]) for index, seed in self.temporary.items()}
         originals = {copy: seed for seed, copy in self.copies.items()}
-        for index in (self.own | self.factors) - self.loop.aliases.keys() - self.within.keys():
+        for index in (self.own | self.factors) - self.given - self.loop.aliases.keys() - self.within.keys():
             like = originals.get(index, index)
             arrays[index] = np.empty((steps, *program.shape(like)), program.dtype(like))
         arrays |= {index: place(arrays[whole], True) for index, (whole, place) in self.within.items()}
@@ -406,6 +409,8 @@ class Backward:
         for seed, g in zip(self.state_seeds, cotangents[len(self.y_seeds) :], strict=True):
             if seed is not None:
                 arrays[seed][...] = 0 if g is None else g
+        for index in self.given:
+            arrays[index] = np.empty((steps, *program.shape(index)), program.dtype(index))
         for name, index in self.accumulators.items():
             arrays[name] = np.zeros(program.shape(index), program.dtype(index))
         self.before(arrays, outer, steps)

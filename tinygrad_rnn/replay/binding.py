@@ -5,14 +5,15 @@ from __future__ import annotations
 import ctypes
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .emitting import Emitted, emitted, supported
-from .gemm import packed
-from .kernels import Product
+from .gemm import pack, panels
+from .kernels import Product, lanes
 from .lowering import Lowering
 from .machine import Machine, machine, scratch
 from .program import Constant, Outer, Value
@@ -66,33 +67,24 @@ class Function:
 
     def __init__(self, host: Machine, schedule: Schedule, made: Emitted, loop: Loop) -> None:
         self.host, self.rows, self.scratch = host, schedule.rows, made.scratch
+        self.lanes = lanes(host, schedule.size)
         self.block = max(BLOCK // max(made.scratch, 1), 48)
         self.written = {source.index for source in schedule.written}
-        panels = {m.right: m.shape for products in schedule.products.values() for m in products}
-        self.bindings = [Binding(source, loop, source in schedule.written, panels.get(source), schedule.constants) for source in made.sources]
+        multiplied = {m.right: m.shape for products in schedule.products.values() for m in products}
+        self.bindings = [Binding(source, loop, source in schedule.written, multiplied.get(source), schedule.constants) for source in made.sources]
         address, self._owner = host.function(made.source)
         self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)(address)
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], work: float) -> bool:
         """Run so many steps; False, and nothing done, where an array lies in memory in another way than is supported."""
-        table: list[int] = [0] * (3 * len(self.bindings))
+        table = self._table(getattr(arrays, "spaces", ()), steps, reverse)
         held: list[np.ndarray] = []
-        changing: Iterable[int] = range(len(self.bindings))
-        for space in getattr(arrays, "spaces", ()):
-            # What a workspace holds stays where it is, and so do constants.
-            found = space.places.get(self)
-            if found is None:
-                found = space.places[self] = self._placed(space, steps, reverse)
-            for k, place in found.items():
-                table[3 * k : 3 * k + 3] = place
-            changing = [k for k in changing if k not in found]
-        for k in changing:
-            place = self._place(k, arrays, values, steps, reverse, held)
+        for k in table.changing:
+            place = self._place(k, arrays, values, steps, reverse, held, table.packed)
             if place is None:
                 return False
-            table[3 * k : 3 * k + 3] = place
-        places = np.array(table, np.int64)
-        address = int(places.__array_interface__["data"][0])
+            table.places[k] = place
+        address = table.address
 
         def shard(first: int, last: int) -> None:
             blocks = -(-(last - first) // self.block)
@@ -106,14 +98,28 @@ class Function:
             shard(0, self.rows)
         return True
 
-    def _placed(self, space: Workspace, steps: int, reverse: bool) -> dict[int, tuple[int, int, int]]:
-        """Where the arrays of a workspace are, by the number of the binding, but for those that must be copied at each call."""
-        own = {k: b for k, b in enumerate(self.bindings) if b.kind == "value" and b.index in space.arrays and b.panels is None}
-        fit = {k: array for k, b in own.items() if b.fits(array := space.arrays[b.index]) and b.shape in (None, array.shape[b.stacked :])}
-        return {k: self.bindings[k].place(array, steps, reverse) for k, array in fit.items()}
+    def _table(self, spaces: Sequence[Workspace], steps: int, reverse: bool) -> Table:
+        """The table of a call: what its workspaces hold stays where it is, and is known from the last call with the same ones."""
+        last = spaces[-1].places.get(self) if spaces else None
+        if last is not None and all(ref() is space for ref, space in zip(last[0], spaces, strict=True)):
+            return last[1]  # type: ignore[no-any-return]
+        table = Table(len(self.bindings))
+        for space in spaces:
+            for k, binding in enumerate(self.bindings):
+                array = space.arrays.get(binding.index) if binding.kind == "value" and binding.panels is None else None
+                if array is not None and k in table.changing and binding.fits(array) and binding.shape in (None, array.shape[binding.stacked :]):
+                    table.places[k] = binding.place(array, steps, reverse)
+                    table.changing.remove(k)
+        for k, binding in enumerate(self.bindings):
+            if binding.panels is not None:
+                table.packed[k] = panels(binding.panels, self.host, self.lanes)
+        if spaces:
+            spaces[-1].places[self] = [weakref.ref(space) for space in spaces], table
+            spaces[-1].grow(sum(memory.nbytes for memory in table.packed.values()) if last is None else 0)
+        return table
 
     def _place(
-        self, k: int, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], steps: int, reverse: bool, held: list[np.ndarray]
+        self, k: int, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], steps: int, reverse: bool, held: list[np.ndarray], packed: dict[int, np.ndarray]
     ) -> tuple[int, int, int] | None:
         """Where one array is, in a copy, which ``held`` keeps, if it must be; None where that is not supported."""
         binding = self.bindings[k]
@@ -121,13 +127,24 @@ class Function:
         if binding.shape is not None and array.shape[binding.stacked :] != binding.shape:
             return None
         if binding.panels is not None:
-            array = packed(array, binding.panels, self.host)
+            pack(array, binding.panels, self.host, packed[k])
+            array = packed[k]
         elif not binding.fits(array):
             if binding.written:
                 return None
             array = binding.contiguous(array)
         held.append(array)
         return binding.place(array, steps, reverse)
+
+
+class Table:
+    """Where the arrays of a call are: three numbers each, for machine code to read; ``changing`` are those that every call finds anew."""
+
+    def __init__(self, count: int) -> None:
+        self.places = np.zeros((count, 3), np.int64)
+        self.address = int(self.places.__array_interface__["data"][0])
+        self.changing = list(range(count))
+        self.packed: dict[int, np.ndarray] = {}
 
 
 class Binding:

@@ -50,13 +50,16 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.n
     return out
 
 
-def packed(matrix: np.ndarray, shape: Product, host: Machine) -> np.ndarray:
-    """A matrix in any layout in panels, as :func:`kernels.product` reads it."""
-    v = lanes(host, matrix.itemsize)
+def panels(shape: Product, host: Machine, v: Lanes) -> np.ndarray:
+    """Memory for a matrix in panels."""
     count, width, _, padded = shape.layout(host, v)
-    flat = aligned(shape.inner * (count * width + padded) * v.size).view(matrix.dtype)
-    _panelling(host, v)(matrix.__array_interface__["data"][0], *matrix.strides, shape.inner, shape.columns, flat.__array_interface__["data"][0])
-    return flat
+    return aligned(shape.inner * (count * width + padded) * v.size)
+
+
+def pack(matrix: np.ndarray, shape: Product, host: Machine, to: np.ndarray) -> None:
+    """Write a matrix in any layout in panels, as :func:`kernels.product` reads it."""
+    call = _panelling(host, lanes(host, matrix.itemsize))
+    call(matrix.__array_interface__["data"][0], *matrix.strides, shape.inner, shape.columns, to.__array_interface__["data"][0])
 
 
 @functools.cache

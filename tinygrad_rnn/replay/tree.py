@@ -44,6 +44,8 @@ def structure(tree: Any) -> Any:
 
 def tensors(what: str, tree: Any) -> Any:
     """The tree with every leaf a Tensor."""
+    if is_tensor(tree):
+        return tree
 
     def lifted(leaf: Any) -> Any:
         if is_tensor(leaf) or isinstance(leaf, np.ndarray | np.generic | int | float):

@@ -22,6 +22,7 @@ from .program import Program, Trace, Unreplayable, identity
 from .replaying import LIMIT, PLANS, Kept, Plan, at, remember, replay
 
 _MODES = ("auto", "eager", "replay")
+_INTEGER = int | np.integer
 
 
 def unroll(
@@ -133,13 +134,15 @@ def _named(name: str, count: int) -> list[str]:
 
 def _prepared(step: Any, inputs: Any, state: Any, lengths: Any, reverse: bool, name: str) -> _Unrolling:
     """The arguments of an unroll, checked."""
-    steps = inputs if isinstance(inputs, int | np.integer) and not isinstance(inputs, bool) else None
+    steps = inputs if isinstance(inputs, _INTEGER) and not isinstance(inputs, bool) else None
     if steps is None:
         inputs = tree.tensors("unroll: inputs", inputs)
         shapes = {leaf.shape[:1] for leaf in tree.leaves(inputs)}
         if len(shapes) != 1 or () in shapes:
             raise ShapeError(f"unroll: the inputs must have the same number of time steps in front, got {tree.describe(inputs)}")
         steps = shapes.pop()[0]
+    else:
+        inputs = None
     if steps < 1:
         raise ShapeError(f"unroll: there must be one time step or more, got {steps}")
     state = tree.tensors("unroll: state", state)
@@ -150,10 +153,9 @@ def _prepared(step: Any, inputs: Any, state: Any, lengths: Any, reverse: bool, n
         full = int(counts.min(initial=steps))
         if full < steps:
             mask = np.arange(steps)[:, None] < counts
-            if not isinstance(inputs, int | np.integer):
-                # Padding may hold anything, NaN too: a step must never see it, for 0 * NaN is NaN in its gradient.
-                inputs = tree.mapped(lambda x: where(_aligned(wrap(mask), x), x, 0), inputs)
-    return _Unrolling(step, None if isinstance(inputs, int | np.integer) else inputs, state, int(steps), reverse, mask, full, name)
+            # Padding may hold anything, NaN too: a step must never see it, for 0 * NaN is NaN in its gradient.
+            inputs = tree.mapped(lambda x: where(_aligned(wrap(mask), x), x, 0), inputs)
+    return _Unrolling(step, inputs, state, int(steps), reverse, mask, full, name)
 
 
 class EagerWarning(UserWarning):
@@ -339,10 +341,13 @@ class _Unrolling:
 
     def _signature(self, step: Pure, xs: list[Tensor], states: list[Tensor]) -> Key:
         """What two calls of a pure step have in common that run by one plan."""
-        kinds = tuple([(a.shape, a.dtype, t._node is not None) for t in (*xs, *states) for a in (t._data,)])
+        kinds: list[Any] = [step.key]
+        for t in (*xs, *states):
+            kinds += t._data.shape, t._data.dtype, t._node is None
         first: dict[Any, int] = {}
-        reached = tuple([(a.shape, a.dtype, t._node is not None, a.flags.fnc, first.setdefault(identity(t), k)) for k, t in enumerate(step.tensors) for a in (t._data,)])
-        return Key((step.key, kinds, reached, tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording, available()))
+        for k, t in enumerate(step.tensors):
+            kinds += t._data.shape, t._data.dtype, t._node is None, t._data.flags.fnc, first.setdefault(identity(t), k)
+        return Key((*kinds, tree.structure(self.inputs), tree.structure(self.state), self.mask is not None, self.outer.recording, available()))
 
     def _compare(self, trace: Trace, places: list[Any], drawn: list[Program]) -> str:
         """Whether a second step does the same as the first: the reason why not, or nothing."""

@@ -29,6 +29,10 @@ class Workspace:
         self._ids = frozenset(owned)
         self._bytes = sum(array.nbytes for array in self.owned)
 
+    def grow(self, size: int) -> None:
+        """Count so many bytes more that are kept with it."""
+        self._bytes += size
+
     def owns(self, array: np.ndarray) -> bool:
         """Whether an array is in this memory."""
         return id(array if array.base is None else array.base) in self._ids
