@@ -74,6 +74,8 @@ def derive(program: Program, given: Mapping[int, np.ndarray], wanted: Sequence[b
     return derived, places, seeds
 
 
+_CHEAP = set("add subtract multiply negative".split())
+
 _LINEAR = set("transpose reshape getitem scatter columns panels negative add subtract sum broadcast_to astype".split())
 
 
@@ -81,11 +83,12 @@ class Backward:
     """The backward program of a step with its phases, and how to run it for all steps.
 
     ``fortran`` says which outer tensors are in Fortran's order, ``widths`` are those of the forward values in panels, ``phases`` the forward values' own, ``count`` is how many
-    values the step has: the first ``x`` are inputs, the next ``state`` its state. In a ``fused`` one all that machine code can do step by step is in the loop.
+    values the step has: the first ``x`` are inputs, the next ``state`` its state. In one with ``fused``, the instructions of the step, all that machine code can do
+    step by step is in the loop, also what is cheaper to make again of other values than to keep.
     """
 
     def __init__(
-        self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int, fused: bool
+        self, program: Program, places: list[Place], seeds: list[int | None], fortran: list[bool], widths: dict[int, int], phases: Mapping[int, str], count: int, x: int, state: int, outputs: int, fused: Sequence[Instruction] | None
     ) -> None:
         self.program, self.seeds, self.fortran, self.count, self.x, self.state = program, seeds, fortran, count, x, state
         self.constants = [t._data for t in program.outer[len(fortran) :]]
@@ -97,18 +100,37 @@ class Backward:
         self.places = [layout.plain(place) for place in places]
         wanted = {p.index for p in self.places if isinstance(p, Value)}
         self.instructions = needed_for(layout.instructions, wanted)
+        if fused is not None:
+            self.instructions = [*self._again(fused, wanted, phases), *self.instructions]
         self.made = {i.result: i for i in self.instructions}
         self.y_seeds, self.state_seeds = seeds[:outputs], seeds[outputs:]
         self.moving = {k for k in range(count) if phases.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
         self.phase: dict[int, str] = {}
         self.batched: dict[int, Batched | None] = {}
-        self._sort(fused)
-        self.forward = {k for k in {p.index for i in self.instructions for p in flat(i) if isinstance(p, Value)} | wanted if k < count}
+        self._sort(fused is not None)
+        self.forward = {k for k in {p.index for i in self.instructions for p in flat(i) if isinstance(p, Value)} | wanted if k < count and k not in self.made}
         """The values of the forward pass that it reads, and below those that differ from step to step."""
         self.saved = {k for k in self.forward if phases.get(k, ONCE) != ONCE}
         self._prepare()
         self._gather()
         self._store()
+
+    def _again(self, forward: Sequence[Instruction], wanted: set[int], phases: Mapping[int, str]) -> list[Instruction]:
+        """Instructions of the step whose results one cheap operation makes of values that are kept anyway."""
+        readers: dict[int, list[Instruction]] = {}
+        for instruction in self.instructions:
+            for part in flat(instruction):
+                if isinstance(part, Value):
+                    readers.setdefault(part.index, []).append(instruction)
+        found: dict[int, Instruction] = {}
+        for instruction in forward:
+            index = instruction.result
+            cheap = index in readers and index not in wanted and phases[index] == LOOP and instruction.op.name in _CHEAP
+            if cheap and all(elementwise(user.op) for user in readers[index]):
+                operands = [p.index for p in flat(instruction) if isinstance(p, Value) and phases.get(p.index, ONCE) != ONCE]
+                if all(k < self.x or (k in readers and k not in found) for k in operands):
+                    found[index] = instruction
+        return list(found.values())
 
     @property
     def _pulls(self) -> list[Place]:

@@ -76,7 +76,7 @@ class Plan:
         self.backward: Backward | None = None
         if self.derivation is not None:
             derived, places, seeds, fortran = self.derivation
-            self.backward = Backward(derived.light(len(derived.outer)), places, seeds, fortran, self.widths, self.phase, len(self.program.arrays), x, state, outputs, fused)
+            self.backward = Backward(derived.light(len(derived.outer)), places, seeds, fortran, self.widths, self.phase, len(self.program.arrays), x, state, outputs, program.instructions if fused else None)
         if not available():
             once = [i for i in program.instructions if self.phase[i.result] != LOOP]
             program.instructions = once + together(program, [i for i in program.instructions if self.phase[i.result] == LOOP])
