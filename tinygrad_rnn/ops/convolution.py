@@ -7,6 +7,7 @@ and the gradients of each are the other two: three primitives that give derivati
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from .indexing import take_along_axis
 from .shaping import pad, reshape
 
 Pair = tuple[int, int]
+
+# Products with fewer terms than this take longer than the copies that make them longer.
+_ENOUGH = 32
 
 
 def _pair(what: str, name: str, value: Any, least: int) -> Pair:
@@ -40,37 +44,63 @@ def _out_length(what: str, size: int, kernel: int, stride: int, padding: int, di
     return room // stride + 1
 
 
-def _windows(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
-    """A view of (batch, channels, height, width) as (batch, channels, rows, columns, kernel rows, kernel columns)."""
-    (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
-    return sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
+def _inner(x: np.ndarray) -> np.ndarray:
+    """Images with the batch innermost, (channels, height, width, batch): shifted windows are then copied in long runs."""
+    return np.ascontiguousarray(x.transpose(1, 2, 3, 0))
 
 
-def _columns(x: np.ndarray, kernel: Pair, out: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
-    """The windows as columns: (groups, channels * kernel, batch * rows * columns)."""
-    if padding != (0, 0):
-        x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
-    windows = _windows(x, kernel, stride, dilation)
-    n, c = x.shape[:2]
-    windows = windows.reshape(n, groups, c // groups, *windows.shape[2:]) if groups > 1 else windows[:, None]
-    return windows.transpose(1, 2, 5, 6, 0, 3, 4).reshape(groups, c // groups * kernel[0] * kernel[1], n * out[0] * out[1])
+def _outer(x: np.ndarray) -> np.ndarray:
+    """A view of (channels, height, width, batch) as images."""
+    return x.transpose(3, 0, 1, 2)
 
 
-def _rows(g: np.ndarray, groups: int) -> np.ndarray:
-    """An output's gradient as (groups, channels, batch * rows * columns)."""
-    n, o, height, width = g.shape
-    return g.reshape(n, groups, o // groups, height, width).transpose(1, 2, 0, 3, 4).reshape(groups, o // groups, n * height * width)
+def _overlap(size: int, count: int, start: int, step: int) -> tuple[slice, slice]:
+    """Of ``start + step * k`` for k < count, those k that lie within ``size``, and the places where they lie."""
+    first, last = max(0, -(start // step)), min(count, (size - 1 - start) // step + 1)
+    if first >= last:
+        return slice(0, 0), slice(0, 0)
+    return slice(first, last), slice(start + step * first, start + step * (last - 1) + 1, step)
+
+
+def _columns(
+    x: np.ndarray, kernel: Pair, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows of the kernel with what they are multiplied by: (groups, channels * kernel rows * kernel columns, rows * columns * batch).
+
+    ``x`` has the batch innermost. With a stride of 1, one copy of the image for each kernel column serves all kernel rows, as windows
+    of whole rows; where that leaves too short a product, or the stride skips rows, all kernel rows come at once.
+    """
+    c, height, width, n = x.shape
+    (kh, kw), (rows, columns) = kernel, out
+    alone = stride[0] == 1 and c // groups * kw >= _ENOUGH
+    taps, length = (1, rows + dilation[0] * (kh - 1)) if alone else (kh, rows)
+    copies = np.zeros((c, taps, kw, length, columns, n), x.dtype)
+    for i in range(taps):
+        to_row, row = _overlap(height, length, i * dilation[0] - padding[0], stride[0])
+        for j in range(kw):
+            to_column, column = _overlap(width, columns, j * dilation[1] - padding[1], stride[1])
+            copies[:, i, j, to_row, to_column] = x[:, row, column]
+    flat = copies.reshape(groups, c // groups * taps * kw, length * columns * n)
+    for i in range(0, kh, taps):
+        start = i * dilation[0] * columns * n
+        yield slice(i, i + taps), flat[:, :, start : start + rows * columns * n]
+
+
+def _correlate(x: np.ndarray, weight: np.ndarray, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
+    """The convolution of (channels, height, width, batch), of the size ``out``; a negative padding crops."""
+    o, _, kh, kw = weight.shape
+    total: Any = 0
+    for rows, columns in _columns(x, (kh, kw), out, stride, padding, dilation, groups):
+        part = np.matmul(weight[:, :, rows].reshape(groups, o // groups, -1), columns)
+        total = np.add(total, part, out=part)
+    return total.reshape(o, *out, x.shape[3])
 
 
 @primitive
 def _conv2d(x: Array, weight: Array, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1) -> Any:
     """The convolution: sums of products of the weight with each window."""
-    n, c, height, width = x.shape
-    o, _, kh, kw = weight.shape
-    out = tuple(_out_length("conv2d", *sizes) for sizes in zip((height, width), (kh, kw), stride, padding, dilation, strict=True))
-    columns = _columns(x, (kh, kw), out, stride, padding, dilation, groups)
-    product = np.matmul(weight.reshape(groups, o // groups, c // groups * kh * kw), columns)
-    return np.ascontiguousarray(product.reshape(o, n, *out).transpose(1, 0, 2, 3))
+    height, width = (_out_length("conv2d", *sizes) for sizes in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True))
+    return _outer(_correlate(_inner(x), weight, (height, width), stride, padding, dilation, groups))
 
 
 @_conv2d.rule
@@ -90,15 +120,22 @@ def _conv2d_image(
     """The convolution's gradient for the image: the weight added up at each window."""
     n, c, height, width = shape
     o, _, kh, kw = weight.shape
-    rows, columns = y.shape[2:]
-    parts = np.matmul(weight.reshape(groups, o // groups, -1).transpose(0, 2, 1), _rows(y, groups))
-    parts = parts.reshape(c, kh, kw, n, rows, columns)
     (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
-    total = np.zeros((c, n, height + 2 * ph, width + 2 * pw), parts.dtype)
+    y = _inner(y)
+    weights = weight.reshape(groups, o // groups, c // groups, kh, kw).swapaxes(1, 2)
+    if stride == (1, 1):
+        flipped = weights[..., ::-1, ::-1].reshape(c, o // groups, kh, kw)
+        return _outer(_correlate(y, flipped, (height, width), stride, (dh * (kh - 1) - ph, dw * (kw - 1) - pw), dilation, groups))
+    rows, columns = y.shape[1:3]
+    y = y.reshape(groups, o // groups, rows * columns * n)
+    total = np.zeros((c, height, width, n), np.result_type(y, weight))
     for i in range(kh):
+        from_row, row = _overlap(height, rows, i * dh - ph, sh)
+        parts = np.matmul(weights[:, :, :, i].swapaxes(2, 3).reshape(groups, c // groups * kw, o // groups), y).reshape(c, kw, rows, columns, n)
         for j in range(kw):
-            total[:, :, i * dh : i * dh + sh * (rows - 1) + 1 : sh, j * dw : j * dw + sw * (columns - 1) + 1 : sw] += parts[:, i, j]
-    return np.ascontiguousarray(total[:, :, ph : ph + height, pw : pw + width].transpose(1, 0, 2, 3))
+            from_column, column = _overlap(width, columns, j * dw - pw, sw)
+            total[:, row, column] += parts[:, j, from_row, from_column]
+    return _outer(total)
 
 
 @_conv2d_image.rule
@@ -116,9 +153,12 @@ def _conv2d_kernel(
     y: Array, x: Array, shape: Any = (), stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1
 ) -> Any:
     """The convolution's gradient for the weight: products of the output's gradient with each window."""
-    _, _, kh, kw = shape
-    columns = _columns(x, (kh, kw), y.shape[2:], stride, padding, dilation, groups)
-    return np.matmul(_rows(y, groups), columns.transpose(0, 2, 1)).reshape(shape)
+    o, c, kh, kw = shape
+    out, total = y.shape[2:], np.empty(shape, np.result_type(y, x))
+    y = _inner(y).reshape(groups, o // groups, -1)
+    for rows, columns in _columns(_inner(x), (kh, kw), out, stride, padding, dilation, groups):
+        total[:, :, rows] = np.matmul(y, columns.swapaxes(1, 2)).reshape(o, c, -1, kw)
+    return total
 
 
 @_conv2d_kernel.rule
@@ -163,7 +203,12 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
 @primitive
 def _window_sum(x: Array, kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Any:
     """The sum over each window."""
-    return _windows(x, kernel, stride, (1, 1)).sum(axis=(4, 5), dtype=x.dtype)
+    x = _inner(x)
+    for axis, size, step in zip((1, 2), kernel, stride, strict=True):
+        length = x.shape[axis] - size + 1
+        taps = [x[(slice(None),) * axis + (slice(i, i + length, step),)] for i in range(size)]
+        x = sum(taps[1:], taps[0])
+    return _outer(np.array(x) if kernel == (1, 1) else x)
 
 
 @_window_sum.rule
@@ -174,12 +219,13 @@ def _window_sum_x(g: Array, x_shape: Any, kernel: Pair, stride: Pair) -> Array:
 @primitive
 def _window_spread(y: Array, shape: Any = (), kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Any:
     """Each value added to its whole window: the adjoint of the sum over windows."""
-    total = np.zeros(shape, y.dtype)
-    rows, columns = y.shape[2:]
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            total[:, :, i : i + stride[0] * (rows - 1) + 1 : stride[0], j : j + stride[1] * (columns - 1) + 1 : stride[1]] += y
-    return total
+    y = _inner(y)
+    for axis, size, step in zip((2, 1), kernel[::-1], stride[::-1], strict=True):
+        total = np.zeros((*y.shape[:axis], shape[axis + 1], *y.shape[axis + 1 :]), y.dtype)
+        for i in range(size):
+            total[(slice(None),) * axis + (slice(i, i + step * (y.shape[axis] - 1) + 1, step),)] += y
+        y = total
+    return _outer(y)
 
 
 @_window_spread.rule
@@ -238,6 +284,12 @@ def max_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
     chosen = _largest(x, kernel, steps, frame, gaps)
     flat = take_along_axis(reshape(x, (n, c, height * width)), chosen.reshape(n, c, rows * columns), axis=2)
     return reshape(flat, (n, c, rows, columns))
+
+
+def _windows(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
+    """A view of (batch, channels, height, width) as (batch, channels, rows, columns, kernel rows, kernel columns)."""
+    (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
+    return sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
 def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
