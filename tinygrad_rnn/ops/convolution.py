@@ -89,10 +89,10 @@ def _columns(
 def _correlate(x: np.ndarray, weight: np.ndarray, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
     """The convolution of (channels, height, width, batch), of the size ``out``; a negative padding crops."""
     o, _, kh, kw = weight.shape
-    total: Any = 0
+    total: Any = None
     for rows, columns in _columns(x, (kh, kw), out, stride, padding, dilation, groups):
         part = np.matmul(weight[:, :, rows].reshape(groups, o // groups, -1), columns)
-        total = np.add(total, part, out=part)
+        total = part if total is None else np.add(total, part, out=total)
     return total.reshape(o, *out, x.shape[3])
 
 
@@ -155,9 +155,9 @@ def _conv2d_kernel(
     """The convolution's gradient for the weight: products of the output's gradient with each window."""
     o, c, kh, kw = shape
     out, total = y.shape[2:], np.empty(shape, np.result_type(y, x))
-    y = _inner(y).reshape(groups, o // groups, -1)
+    y = _inner(y).reshape(groups, o // groups, -1).swapaxes(1, 2)
     for rows, columns in _columns(_inner(x), (kh, kw), out, stride, padding, dilation, groups):
-        total[:, :, rows] = np.matmul(y, columns.swapaxes(1, 2)).reshape(o, c, -1, kw)
+        total[:, :, rows] = np.matmul(columns, y).swapaxes(1, 2).reshape(o, c, -1, kw)
     return total
 
 
@@ -223,7 +223,8 @@ def _window_spread(y: Array, shape: Any = (), kernel: Pair = (1, 1), stride: Pai
     for axis, size, step in zip((2, 1), kernel[::-1], stride[::-1], strict=True):
         total = np.zeros((*y.shape[:axis], shape[axis + 1], *y.shape[axis + 1 :]), y.dtype)
         for i in range(size):
-            total[(slice(None),) * axis + (slice(i, i + step * (y.shape[axis] - 1) + 1, step),)] += y
+            place = total[(slice(None),) * axis + (slice(i, i + step * (y.shape[axis] - 1) + 1, step),)]
+            place[...] = y if size <= step else place + y
         y = total
     return _outer(y)
 
