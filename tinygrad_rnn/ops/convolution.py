@@ -23,7 +23,10 @@ from .shaping import pad, reshape
 Pair = tuple[int, int]
 
 # Products with fewer terms than this take longer than the copies that make them longer.
-_ENOUGH = 32
+_ENOUGH = 16
+
+# So many elements stay in the cache while the products of all kernel rows are added to them.
+_IN_CACHE = 1 << 18
 
 
 def _pair(what: str, name: str, value: Any, least: int) -> Pair:
@@ -89,10 +92,19 @@ def _columns(
 def _correlate(x: np.ndarray, weight: np.ndarray, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
     """The convolution of (channels, height, width, batch), of the size ``out``; a negative padding crops."""
     o, _, kh, kw = weight.shape
-    total: Any = None
-    for rows, columns in _columns(x, (kh, kw), out, stride, padding, dilation, groups):
-        part = np.matmul(weight[:, :, rows].reshape(groups, o // groups, -1), columns)
-        total = part if total is None else np.add(total, part, out=total)
+    terms = [
+        (weight[:, :, rows].reshape(groups, o // groups, -1), columns)
+        for rows, columns in _columns(x, (kh, kw), out, stride, padding, dilation, groups)
+    ]
+    total = np.empty((groups, o // groups, out[0] * out[1] * x.shape[3]), np.result_type(x, weight))
+    block = max(1, _IN_CACHE * groups // o)
+    for start in range(0, total.shape[2], block):
+        part = total[:, :, start : start + block]
+        for k, (factor, columns) in enumerate(terms):
+            if k:
+                part += np.matmul(factor, columns[:, :, start : start + block])
+            else:
+                np.matmul(factor, columns[:, :, start : start + block], out=part)
     return total.reshape(o, *out, x.shape[3])
 
 
