@@ -7,7 +7,6 @@ and the gradients of each are the other two: three primitives that give derivati
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,8 @@ def _pair(what: str, name: str, value: Any, least: int) -> Pair:
 
 
 def _out_length(what: str, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    if kernel < 1:
+        raise ShapeError(f"{what}: a kernel of {kernel} rows or columns has no elements")
     room = size + 2 * padding - (dilation * (kernel - 1) + 1)
     if room < 0:
         raise ShapeError(f"{what}: a kernel of {kernel} with dilation {dilation} does not fit an image of {size} with padding {padding}")
@@ -67,7 +68,7 @@ def _overlap(size: int, count: int, start: int, step: int) -> tuple[slice, slice
 
 def _columns(
     x: np.ndarray, kernel: Pair, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Iterator[tuple[slice, np.ndarray]]:
+) -> list[tuple[slice, np.ndarray]]:
     """Rows of the kernel with what they are multiplied by: (groups, channels * kernel rows * kernel columns, rows * columns * batch).
 
     ``x`` has the batch innermost. With a stride of 1, one copy of the image for each kernel column serves all kernel rows, as windows
@@ -84,27 +85,24 @@ def _columns(
             to_column, column = _overlap(width, columns, j * dilation[1] - padding[1], stride[1])
             copies[:, i, j, to_row, to_column] = x[:, row, column]
     flat = copies.reshape(groups, c // groups * taps * kw, length * columns * n)
-    for i in range(0, kh, taps):
-        start = i * dilation[0] * columns * n
-        yield slice(i, i + taps), flat[:, :, start : start + rows * columns * n]
+    size = columns * n
+    return [(slice(i, i + taps), flat[:, :, i * dilation[0] * size : (i * dilation[0] + rows) * size]) for i in range(0, kh, taps)]
 
 
 def _correlate(x: np.ndarray, weight: np.ndarray, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
     """The convolution of (channels, height, width, batch), of the size ``out``; a negative padding crops."""
     o, _, kh, kw = weight.shape
-    terms = [
-        (weight[:, :, rows].reshape(groups, o // groups, -1), columns)
-        for rows, columns in _columns(x, (kh, kw), out, stride, padding, dilation, groups)
-    ]
+    columns = _columns(x, (kh, kw), out, stride, padding, dilation, groups)
+    terms = [(weight[:, :, rows].reshape(groups, o // groups, matrix.shape[1]), matrix) for rows, matrix in columns]
     total = np.empty((groups, o // groups, out[0] * out[1] * x.shape[3]), np.result_type(x, weight))
-    block = max(1, _IN_CACHE * groups // o)
-    for start in range(0, total.shape[2], block):
-        part = total[:, :, start : start + block]
-        for k, (factor, columns) in enumerate(terms):
-            if k:
-                part += np.matmul(factor, columns[:, :, start : start + block])
+    size = max(1, _IN_CACHE * groups // max(1, o))
+    for start in range(0, total.shape[2], size):
+        block = slice(start, start + size)
+        for k, (factor, matrix) in enumerate(terms):
+            if k == 0:
+                np.matmul(factor, matrix[:, :, block], out=total[:, :, block])
             else:
-                np.matmul(factor, columns[:, :, start : start + block], out=part)
+                total[:, :, block] += np.matmul(factor, matrix[:, :, block])
     return total.reshape(o, *out, x.shape[3])
 
 
@@ -166,10 +164,11 @@ def _conv2d_kernel(
 ) -> Any:
     """The convolution's gradient for the weight: products of the output's gradient with each window."""
     o, c, kh, kw = shape
-    out, total = y.shape[2:], np.empty(shape, np.result_type(y, x))
-    y = _inner(y).reshape(groups, o // groups, -1).swapaxes(1, 2)
-    for rows, columns in _columns(_inner(x), (kh, kw), out, stride, padding, dilation, groups):
-        total[:, :, rows] = np.matmul(columns, y).swapaxes(1, 2).reshape(o, c, -1, kw)
+    n, _, height, width = y.shape
+    total = np.empty(shape, np.result_type(y, x))
+    y = _inner(y).reshape(groups, o // groups, height * width * n).swapaxes(1, 2)
+    for rows, matrix in _columns(_inner(x), (kh, kw), (height, width), stride, padding, dilation, groups):
+        total[:, :, rows] = np.matmul(matrix, y).swapaxes(1, 2).reshape(o, c, rows.stop - rows.start, kw)
     return total
 
 
