@@ -211,15 +211,19 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
     return out + reshape(bias, (kernel[0], 1, 1))
 
 
+def _taps(x: np.ndarray, axis: int, size: int, step: int, count: int) -> list[np.ndarray]:
+    """Views of the first, the second, ... elements of all windows along an axis."""
+    return [x[(slice(None),) * axis + (slice(i, i + step * (count - 1) + 1, step),)] for i in range(size)]
+
+
 @primitive
 def _window_sum(x: Array, kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Any:
     """The sum over each window."""
     x = _inner(x)
     for axis, size, step in zip((1, 2), kernel, stride, strict=True):
-        length = x.shape[axis] - size + 1
-        taps = [x[(slice(None),) * axis + (slice(i, i + length, step),)] for i in range(size)]
-        x = sum(taps[1:], taps[0])
-    return _outer(np.array(x) if kernel == (1, 1) else x)
+        first, *others = _taps(x, axis, size, step, (x.shape[axis] - size) // step + 1)
+        x = sum(others, first)
+    return _outer(x)
 
 
 @_window_sum.rule
@@ -233,9 +237,8 @@ def _window_spread(y: Array, shape: Any = (), kernel: Pair = (1, 1), stride: Pai
     y = _inner(y)
     for axis, size, step in zip((2, 1), kernel[::-1], stride[::-1], strict=True):
         total = np.zeros((*y.shape[:axis], shape[axis + 1], *y.shape[axis + 1 :]), y.dtype)
-        for i in range(size):
-            place = total[(slice(None),) * axis + (slice(i, i + step * (y.shape[axis] - 1) + 1, step),)]
-            place[...] = y if size <= step else place + y
+        for tap in _taps(total, axis, size, step, y.shape[axis]):
+            tap[...] = y if size <= step else tap + y
         y = total
     return _outer(y)
 
