@@ -10,7 +10,6 @@ import operator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ..core.primitive import primitive
 from ..core.tape import Array
@@ -211,9 +210,9 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
     return out + reshape(bias, (kernel[0], 1, 1))
 
 
-def _taps(x: np.ndarray, axis: int, size: int, step: int, count: int) -> list[np.ndarray]:
+def _taps(x: np.ndarray, axis: int, size: int, step: int, count: int, gap: int = 1) -> list[np.ndarray]:
     """Views of the first, the second, ... elements of all windows along an axis."""
-    return [x[(slice(None),) * axis + (slice(i, i + step * (count - 1) + 1, step),)] for i in range(size)]
+    return [x[(slice(None),) * axis + (slice(i, i + step * (count - 1) + 1, step),)] for i in range(0, gap * size, gap)]
 
 
 @primitive
@@ -296,32 +295,35 @@ def max_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
         return reshape(out, out.shape[1:])
     kernel, steps, frame, gaps, (rows, columns) = _pooling("max_pool2d", x, kernel_size, stride, padding, dilation)
     n, c, height, width = x.shape
-    chosen = _largest(x, kernel, steps, frame, gaps)
+    chosen = _largest(x, kernel, steps, frame, gaps, (rows, columns))
     flat = take_along_axis(reshape(x, (n, c, height * width)), chosen.reshape(n, c, rows * columns), axis=2)
     return reshape(flat, (n, c, rows, columns))
 
 
-def _windows(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
-    """A view of (batch, channels, height, width) as (batch, channels, rows, columns, kernel rows, kernel columns)."""
-    (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
-    return sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
-
-
-def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """The place, in the flattened image, of the largest element of each window."""
+def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, out: Pair) -> np.ndarray:
+    """The place, in the flattened image, of the first of the largest elements of each window."""
     values = getattr(x, "_data", x)
     reading("the largest of values was looked for")
-    (ph, pw), width = padding, values.shape[3]
+    (ph, pw), (height, width) = padding, values.shape[2:]
     lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+    values = _inner(values)
     if ph or pw:
-        values = np.pad(values, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=lowest)
-    windows = _windows(values, kernel, stride, dilation)
-    flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1]).argmax(axis=-1)
-    i, j = np.divmod(flat, kernel[1])
-    row = np.arange(flat.shape[2])[:, None] * stride[0] + i * dilation[0] - ph
-    column = np.arange(flat.shape[3]) * stride[1] + j * dilation[1] - pw
-    # A window of -inf alone, or of padding and -inf, may have chosen the padding: its nearest pixel stands for it.
-    return np.asarray(np.clip(row, 0, x.shape[2] - 1) * width + np.clip(column, 0, width - 1))
+        values = np.pad(values, ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=lowest)
+    taps = [tap for row in _taps(values, 1, kernel[0], stride[0], out[0], dilation[0]) for tap in _taps(row, 2, kernel[1], stride[1], out[1], dilation[1])]
+    best, number = taps[0], np.min_scalar_type(len(taps)).type
+    chosen = np.zeros(best.shape, number)
+    for k, tap in enumerate(taps[1:], 1):
+        # As in argmax, the first NaN is the largest.
+        np.maximum(chosen, number(k) * (~(tap <= best) & (best == best)), out=chosen)
+        best = np.maximum(best, tap)
+    i, j = np.divmod(np.arange(len(taps)), kernel[1])
+    chosen = np.ascontiguousarray(_outer(chosen))
+    row = (i * dilation[0])[chosen] + (np.arange(out[0]) * stride[0] - ph)[:, None]
+    column = (j * dilation[1])[chosen] + (np.arange(out[1]) * stride[1] - pw)
+    if ph or pw:
+        # A window of -inf alone, or of padding and -inf, may have chosen the padding: its nearest pixel stands for it.
+        row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    return np.asarray(row * width + column)
 
 
 __all__ = ["avg_pool2d", "conv2d", "max_pool2d"]
