@@ -57,12 +57,20 @@ def _outer(x: np.ndarray) -> np.ndarray:
     return x.transpose(3, 0, 1, 2)
 
 
-def _overlap(size: int, count: int, start: int, step: int) -> tuple[slice, slice]:
-    """Of ``start + step * k`` for k < count, those k that lie within ``size``, and the places where they lie."""
-    first, last = max(0, -(start // step)), min(count, (size - 1 - start) // step + 1)
-    if first >= last:
-        return slice(0, 0), slice(0, 0)
-    return slice(first, last), slice(start + step * first, start + step * (last - 1) + 1, step)
+def _framed(x: np.ndarray, padding: Pair) -> np.ndarray:
+    """(channels, height, width, batch) with zeros around each image; a negative padding crops."""
+    (ph, pw), (c, height, width, n) = padding, x.shape
+    x = x[:, max(0, -ph) : height - max(0, -ph), max(0, -pw) : width - max(0, -pw)]
+    if max(padding) <= 0:
+        return x
+    framed = np.zeros((c, height + 2 * ph, width + 2 * pw, n), x.dtype)
+    framed[:, max(0, ph) : max(0, ph) + x.shape[1], max(0, pw) : max(0, pw) + x.shape[2]] = x
+    return framed
+
+
+def _taps(x: np.ndarray, axis: int, size: int, step: int, count: int, gap: int = 1) -> list[np.ndarray]:
+    """Views of the first, the second, ... elements of all windows along an axis."""
+    return [x[(slice(None),) * axis + (slice(i, i + step * (count - 1) + 1, step),)] for i in range(0, gap * size, gap)]
 
 
 def _columns(
@@ -73,16 +81,14 @@ def _columns(
     ``x`` has the batch innermost. With a stride of 1, one copy of the image for each kernel column serves all kernel rows, as windows
     of whole rows; where that leaves too short a product, or the stride skips rows, all kernel rows come at once.
     """
-    c, height, width, n = x.shape
+    c, n = x.shape[0], x.shape[3]
     (kh, kw), (rows, columns) = kernel, out
     alone = stride[0] == 1 and c // groups * kw >= _ENOUGH
     taps, length = (1, rows + dilation[0] * (kh - 1)) if alone else (kh, rows)
-    copies = np.zeros((c, taps, kw, length, columns, n), x.dtype)
-    for i in range(taps):
-        to_row, row = _overlap(height, length, i * dilation[0] - padding[0], stride[0])
-        for j in range(kw):
-            to_column, column = _overlap(width, columns, j * dilation[1] - padding[1], stride[1])
-            copies[:, i, j, to_row, to_column] = x[:, row, column]
+    copies = np.empty((c, taps, kw, length, columns, n), x.dtype)
+    for i, row in enumerate(_taps(_framed(x, padding), 1, taps, stride[0], length, dilation[0])):
+        for j, tap in enumerate(_taps(row, 2, kw, stride[1], columns, dilation[1])):
+            copies[:, i, j] = tap
     flat = copies.reshape(groups, c // groups * taps * kw, length * columns * n)
     size = columns * n
     return [(slice(i, i + taps), flat[:, :, i * dilation[0] * size : (i * dilation[0] + rows) * size]) for i in range(0, kh, taps)]
@@ -129,7 +135,7 @@ def _conv2d_image(
     """The convolution's gradient for the image: the weight added up at each window."""
     n, c, height, width = shape
     o, _, kh, kw = weight.shape
-    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
+    (ph, pw), (dh, dw) = padding, dilation
     y = _inner(y)
     weights = weight.reshape(groups, o // groups, c // groups, kh, kw).swapaxes(1, 2)
     if stride == (1, 1):
@@ -137,14 +143,12 @@ def _conv2d_image(
         return _outer(_correlate(y, flipped, (height, width), stride, (dh * (kh - 1) - ph, dw * (kw - 1) - pw), dilation, groups))
     rows, columns = y.shape[1:3]
     y = y.reshape(groups, o // groups, rows * columns * n)
-    total = np.zeros((c, height, width, n), np.result_type(y, weight))
-    for i in range(kh):
-        from_row, row = _overlap(height, rows, i * dh - ph, sh)
-        parts = np.matmul(weights[:, :, :, i].swapaxes(2, 3).reshape(groups, c // groups * kw, o // groups), y).reshape(c, kw, rows, columns, n)
-        for j in range(kw):
-            from_column, column = _overlap(width, columns, j * dw - pw, sw)
-            total[:, row, column] += parts[:, j, from_row, from_column]
-    return _outer(total)
+    total = np.zeros((c, height + 2 * ph, width + 2 * pw, n), np.result_type(y, weight))
+    for i, row in enumerate(_taps(total, 1, kh, stride[0], rows, dh)):
+        products = np.matmul(weights[:, :, :, i].swapaxes(2, 3).reshape(groups, c // groups * kw, o // groups), y).reshape(c, kw, rows, columns, n)
+        for j, tap in enumerate(_taps(row, 2, kw, stride[1], columns, dw)):
+            tap += products[:, j]
+    return _outer(_framed(total, (-ph, -pw)))
 
 
 @_conv2d_image.rule
@@ -208,11 +212,6 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
     if np.shape(bias) != (kernel[0],):
         raise ShapeError(f"conv2d: bias has shape {np.shape(bias)}, expected ({kernel[0]},), one for each output channel")
     return out + reshape(bias, (kernel[0], 1, 1))
-
-
-def _taps(x: np.ndarray, axis: int, size: int, step: int, count: int, gap: int = 1) -> list[np.ndarray]:
-    """Views of the first, the second, ... elements of all windows along an axis."""
-    return [x[(slice(None),) * axis + (slice(i, i + step * (count - 1) + 1, step),)] for i in range(0, gap * size, gap)]
 
 
 @primitive
