@@ -47,6 +47,8 @@ _OWN = {"_config", "_name", "_modules", "_cells"}
 
 def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The parameters and modules in an attribute: itself, or those in a list, tuple or dict, with their paths."""
+    if type(value) in _PLAIN:
+        return
     if isinstance(value, Module | Parameter):
         yield name, value
     elif isinstance(value, list | tuple | dict):

@@ -38,6 +38,12 @@ def _pair(what: str, name: str, value: Any, least: int) -> Pair:
     return pair
 
 
+def _shape(x: Any) -> tuple[int, ...]:
+    """``np.shape``, which takes a tensor the long way through NumPy's protocols."""
+    shape: tuple[int, ...] = getattr(x, "shape", None) or np.shape(x)
+    return shape
+
+
 def _out_length(what: str, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     if kernel < 1:
         raise ShapeError(f"{what}: a kernel of {kernel} rows or columns has no elements")
@@ -195,10 +201,10 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
     >>> tg.conv2d(tg.ones((1, 1, 4, 4)), tg.ones((2, 1, 3, 3)), padding=1).shape
     (1, 2, 4, 4)
     """
-    if np.ndim(x) == 3:
-        out = conv2d(reshape(x, (1, *np.shape(x))), weight, bias, stride, padding, dilation, groups)
+    if len(_shape(x)) == 3:
+        out = conv2d(reshape(x, (1, *_shape(x))), weight, bias, stride, padding, dilation, groups)
         return reshape(out, out.shape[1:])
-    shape, kernel = np.shape(x), np.shape(weight)
+    shape, kernel = _shape(x), _shape(weight)
     if len(shape) != 4 or len(kernel) != 4:
         raise ShapeError(f"conv2d: expected x (batch, channels, height, width) and weight (out, channels, rows, columns), got {shape} and {kernel}")
     groups = operator.index(groups)
@@ -209,8 +215,8 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
     )
     if bias is None:
         return out
-    if np.shape(bias) != (kernel[0],):
-        raise ShapeError(f"conv2d: bias has shape {np.shape(bias)}, expected ({kernel[0]},), one for each output channel")
+    if _shape(bias) != (kernel[0],):
+        raise ShapeError(f"conv2d: bias has shape {_shape(bias)}, expected ({kernel[0]},), one for each output channel")
     return out + reshape(bias, (kernel[0], 1, 1))
 
 
@@ -250,11 +256,11 @@ def _pooling(what: str, x: Array, kernel_size: Any, stride: Any, padding: Any, d
     kernel = _pair(what, "kernel_size", kernel_size, 1)
     steps = kernel if stride is None else _pair(what, "stride", stride, 1)
     frame, gaps = _pair(what, "padding", padding, 0), _pair(what, "dilation", dilation, 1)
-    if np.ndim(x) != 4:
-        raise ShapeError(f"{what}: expected x (batch, channels, height, width), got shape {np.shape(x)}")
+    if len(_shape(x)) != 4:
+        raise ShapeError(f"{what}: expected x (batch, channels, height, width), got shape {_shape(x)}")
     if 2 * frame[0] > kernel[0] or 2 * frame[1] > kernel[1]:
         raise ShapeError(f"{what}: padding {frame} is more than half the kernel {kernel}")
-    out = tuple(_out_length(what, *sizes) for sizes in zip(np.shape(x)[2:], kernel, steps, frame, gaps, strict=True))
+    out = tuple(_out_length(what, *sizes) for sizes in zip(_shape(x)[2:], kernel, steps, frame, gaps, strict=True))
     return kernel, steps, frame, gaps, out  # type: ignore[return-value]
 
 
@@ -267,8 +273,8 @@ def avg_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
     >>> tg.avg_pool2d(tg.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
     tensor([[2.5, 4.5], [10.5, 12.5]], float32)
     """
-    if np.ndim(x) == 3:
-        out = avg_pool2d(reshape(x, (1, *np.shape(x))), kernel_size, stride, padding, count_include_pad)
+    if len(_shape(x)) == 3:
+        out = avg_pool2d(reshape(x, (1, *_shape(x))), kernel_size, stride, padding, count_include_pad)
         return reshape(out, out.shape[1:])
     kernel, steps, (ph, pw), _, _ = _pooling("avg_pool2d", x, kernel_size, stride, padding)
     frame = ((0, 0), (0, 0), (ph, ph), (pw, pw))
@@ -289,8 +295,8 @@ def max_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
     >>> tg.max_pool2d(tg.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
     tensor([[5., 7.], [13., 15.]], float32)
     """
-    if np.ndim(x) == 3:
-        out = max_pool2d(reshape(x, (1, *np.shape(x))), kernel_size, stride, padding, dilation)
+    if len(_shape(x)) == 3:
+        out = max_pool2d(reshape(x, (1, *_shape(x))), kernel_size, stride, padding, dilation)
         return reshape(out, out.shape[1:])
     kernel, steps, frame, gaps, (rows, columns) = _pooling("max_pool2d", x, kernel_size, stride, padding, dilation)
     n, c, height, width = x.shape
