@@ -1053,3 +1053,142 @@ def test_threads_that_run_at_once_get_the_gradients_of_one():
         thread.join()
     for one, other in zip(alone, together, strict=True):
         assert [None if g is None else g.tolist() for g in one] == [None if g is None else g.tolist() for g in other]
+
+
+def windows_of(size, kernel, stride, padding, dilation=(1, 1)):
+    """The places in the padded image that each window reads: for rows and for columns, (windows, kernel)."""
+    spans = zip(size, kernel, stride, padding, dilation, strict=True)
+    return [s * np.arange((n + 2 * p - d * (k - 1) - 1) // s + 1)[:, None] + d * np.arange(k) for n, k, s, p, d in spans]
+
+
+def framed(x, padding, value=0):
+    return np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)], constant_values=value)
+
+
+class Windows:
+    """A convolution and its two adjoints, one window after the other."""
+
+    def __init__(self, stride, padding, dilation, groups):
+        self.options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def visit(self, x, weight, g, body):
+        """``body(window of x, weight of the group, element of g)`` for each window of each group; all are views."""
+        o, c, *kernel = weight.shape
+        groups = self.options["groups"]
+        rows, columns = windows_of([n - 2 * p for n, p in zip(x.shape[2:], self.options["padding"], strict=True)], kernel, *[self.options[k] for k in ("stride", "padding", "dilation")])
+        for k in range(groups):
+            ins, outs = slice(k * c, (k + 1) * c), slice(k * o // groups, (k + 1) * o // groups)
+            for (r, i), (s, j) in itertools.product(enumerate(rows), enumerate(columns)):
+                place = (slice(None), ins, slice(i[0], i[-1] + 1, self.options["dilation"][0]), slice(j[0], j[-1] + 1, self.options["dilation"][1]))
+                body(x[place], weight[outs], g[:, outs, r, s])
+        return [len(rows), len(columns)]
+
+    def values(self, x, weight):
+        p = self.options["padding"]
+        rows, columns = windows_of(x.shape[2:], weight.shape[2:], self.options["stride"], p, self.options["dilation"])
+        out = np.zeros((len(x), len(weight), len(rows), len(columns)), x.dtype)
+        self.visit(framed(x, p), weight, out, lambda window, w, y: np.einsum("ncij,ocij->no", window, w, out=y))
+        return out
+
+    def image(self, g, weight, shape):
+        (ph, pw), (height, width) = self.options["padding"], shape[2:]
+        total = framed(np.zeros(shape, g.dtype), (ph, pw))
+
+        def body(window, w, y):
+            window += np.einsum("no,ocij->ncij", y, w)
+
+        self.visit(total, weight, g, body)
+        return total[:, :, ph : ph + height, pw : pw + width]
+
+    def kernel(self, g, x, shape):
+        total = np.zeros(shape, g.dtype)
+
+        def body(window, w, y):
+            w += np.einsum("no,ncij->ocij", y, window)
+
+        self.visit(framed(x, self.options["padding"]), total, g, body)
+        return total
+
+
+def as_operand(x, order):
+    """A leaf that holds x with its axes in another order, and the tensor of x that reads it, not contiguous."""
+    leaf = tg.tensor(np.ascontiguousarray(x.transpose(order)), requires_grad=True)
+    return leaf, tg.transpose(leaf, np.argsort(order).tolist())
+
+
+pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+frames = st.tuples(st.integers(0, 3), st.integers(0, 3))
+
+
+@laws(150)
+@given(st.data(), generators, dtypes, pair, frames, pair, st.integers(1, 3), st.permutations(range(4)), st.permutations(range(4)))
+def test_a_convolution_is_that_of_one_window_after_the_other_to_second_order(data, rng, dtype, stride, padding, dilation, groups, order, other):
+    n, c, o = data.draw(st.integers(0, 3)), data.draw(st.sampled_from([1, 2, 8])), data.draw(st.sampled_from([1, 3, 8]))
+    kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    size = [data.draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p), d * (k - 1) + 6)) for k, p, d in zip(kernel, padding, dilation, strict=True)]
+    x, weight = whole(rng, (n, c * groups, *size), dtype), whole(rng, (o * groups, c, *kernel), dtype)
+    model = Windows(stride, padding, dilation, groups)
+    (image, read), (matrix, factor) = as_operand(x, order), as_operand(weight, other)
+    y = tg.conv2d(read, factor, **model.options)
+    np.testing.assert_array_equal(y.numpy(), model.values(x, weight))
+    g = tg.tensor(whole(rng, y.shape, dtype), requires_grad=True)
+    dx, dw = tg.grad(y, (read, factor), g, create_graph=True)
+    np.testing.assert_array_equal(dx.numpy(), model.image(g.numpy(), weight, x.shape))
+    np.testing.assert_array_equal(dw.numpy(), model.kernel(g.numpy(), x, weight.shape))
+    # <a, dx> + <b, dw> is linear in x, in the weight and in g.
+    a, b = whole(rng, x.shape, dtype), whole(rng, weight.shape, dtype)
+    second = tg.grad((dx, dw), (g, image, matrix), (a, b))
+    assert all(t.dtype == dtype for t in (y, dx, dw, *second))
+    np.testing.assert_array_equal(second[0].numpy(), model.values(a, weight) + model.values(x, b))
+    np.testing.assert_array_equal(second[1].numpy(), model.image(g.numpy(), b, x.shape).transpose(order))
+    np.testing.assert_array_equal(second[2].numpy(), model.kernel(g.numpy(), a, weight.shape).transpose(other))
+
+
+def test_a_convolution_of_many_pixels():
+    rng = np.random.default_rng(0)
+    x, weight = whole(rng, (3, 4, 90, 110), np.float32), whole(rng, (12, 4, 3, 4), np.float32)
+    for stride in ((1, 1), (2, 1)):
+        model = Windows(stride, (1, 2), (1, 1), 1)
+        image, factor = tg.tensor(x, requires_grad=True), tg.tensor(weight, requires_grad=True)
+        y = tg.conv2d(image, factor, **model.options)
+        np.testing.assert_array_equal(y.numpy(), model.values(x, weight))
+        g = whole(rng, y.shape, np.float32)
+        dx, dw = tg.grad(y, (image, factor), g)
+        np.testing.assert_array_equal(dx.numpy(), model.image(g, weight, x.shape))
+        np.testing.assert_array_equal(dw.numpy(), model.kernel(g, x, weight.shape))
+
+
+@laws(150)
+@given(st.data(), generators, dtypes, pair, st.none() | pair, st.permutations(range(4)))
+def test_pooling_is_that_of_one_window_after_the_other(data, rng, dtype, kernel, stride, order):
+    padding = [data.draw(st.integers(0, k // 2)) for k in kernel]
+    shape = (*data.draw(st.tuples(st.integers(0, 3), st.integers(1, 3))), *(data.draw(st.integers(k, k + 6)) for k in kernel))
+    # Whole multiples of every window's count, so that means are exact; few of them, so that there are ties.
+    x = 36 * rng.integers(-3, 4, shape).astype(dtype)
+    rows, columns = windows_of(shape[2:], kernel, stride or kernel, padding)
+    out = (*shape[:2], len(rows), len(columns))
+    means, largest, g = np.zeros(out, dtype), np.zeros(out, dtype), 36 * whole(rng, out, dtype)
+    spread, chosen = framed(np.zeros(shape, dtype), padding), framed(np.zeros(shape, dtype), padding)
+    zeros, lowest = framed(x, padding), framed(x, padding, -np.inf)
+    for (r, i), (s, j) in itertools.product(enumerate(rows), enumerate(columns)):
+        place = (slice(None), slice(None), slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1))
+        means[:, :, r, s] = zeros[place].sum((2, 3)) / (kernel[0] * kernel[1])
+        spread[place] += g[:, :, r, s, None, None] / (kernel[0] * kernel[1])
+        for m, k in itertools.product(range(shape[0]), range(shape[1])):
+            window = lowest[m, k][place[2:]]
+            at = np.unravel_index(window.argmax(), window.shape)
+            largest[m, k, r, s] = window[at]
+            chosen[m, k][place[2:]][at] += g[m, k, r, s]
+    inside = (slice(None), slice(None), *(slice(p, p + n) for p, n in zip(padding, shape[2:], strict=True)))
+    for pool, values, gradient in ((tg.avg_pool2d, means, spread), (tg.max_pool2d, largest, chosen)):
+        leaf, read = as_operand(x, order)
+        cotangent = tg.tensor(g, requires_grad=True)
+        y = pool(read, kernel, stride, padding)
+        np.testing.assert_array_equal(y.numpy(), values)
+        first = tg.grad(y, leaf, cotangent, create_graph=True)
+        np.testing.assert_array_equal(first.numpy(), gradient[inside].transpose(order))
+        # Each is linear in the cotangent, so that its gradient for the cotangent is the pooling of another image with the same choices.
+        v = 36 * whole(rng, first.shape, dtype)
+        again = tg.grad(first, cotangent, v)
+        assert y.dtype == first.dtype == again.dtype == dtype
+        assert np.vdot(again.numpy(), g) == np.vdot(v, first.numpy())

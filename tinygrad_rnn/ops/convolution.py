@@ -10,7 +10,6 @@ import operator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ..core.primitive import primitive
 from ..core.tape import Array
@@ -20,6 +19,12 @@ from .indexing import take_along_axis
 from .shaping import pad, reshape
 
 Pair = tuple[int, int]
+
+# Products with fewer terms than this take longer than the copies that make them longer.
+_ENOUGH = 16
+
+# So many elements stay in the cache while the products of all kernel rows are added to them.
+_IN_CACHE = 1 << 18
 
 
 def _pair(what: str, name: str, value: Any, least: int) -> Pair:
@@ -33,44 +38,90 @@ def _pair(what: str, name: str, value: Any, least: int) -> Pair:
     return pair
 
 
+def _shape(x: Any) -> tuple[int, ...]:
+    """``np.shape``, which takes a tensor the long way through NumPy's protocols."""
+    shape: tuple[int, ...] = getattr(x, "shape", None) or np.shape(x)
+    return shape
+
+
 def _out_length(what: str, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    if kernel < 1:
+        raise ShapeError(f"{what}: a kernel of {kernel} rows or columns has no elements")
     room = size + 2 * padding - (dilation * (kernel - 1) + 1)
     if room < 0:
         raise ShapeError(f"{what}: a kernel of {kernel} with dilation {dilation} does not fit an image of {size} with padding {padding}")
     return room // stride + 1
 
 
-def _windows(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair) -> np.ndarray:
-    """A view of (batch, channels, height, width) as (batch, channels, rows, columns, kernel rows, kernel columns)."""
-    (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
-    return sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
+def _inner(x: np.ndarray) -> np.ndarray:
+    """Images with the batch innermost, (channels, height, width, batch): shifted windows are then copied in long runs."""
+    return np.ascontiguousarray(x.transpose(1, 2, 3, 0))
 
 
-def _columns(x: np.ndarray, kernel: Pair, out: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
-    """The windows as columns: (groups, channels * kernel, batch * rows * columns)."""
-    if padding != (0, 0):
-        x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
-    windows = _windows(x, kernel, stride, dilation)
-    n, c = x.shape[:2]
-    windows = windows.reshape(n, groups, c // groups, *windows.shape[2:]) if groups > 1 else windows[:, None]
-    return windows.transpose(1, 2, 5, 6, 0, 3, 4).reshape(groups, c // groups * kernel[0] * kernel[1], n * out[0] * out[1])
+def _outer(x: np.ndarray) -> np.ndarray:
+    """A view of (channels, height, width, batch) as images."""
+    return x.transpose(3, 0, 1, 2)
 
 
-def _rows(g: np.ndarray, groups: int) -> np.ndarray:
-    """An output's gradient as (groups, channels, batch * rows * columns)."""
-    n, o, height, width = g.shape
-    return g.reshape(n, groups, o // groups, height, width).transpose(1, 2, 0, 3, 4).reshape(groups, o // groups, n * height * width)
+def _framed(x: np.ndarray, padding: Pair) -> np.ndarray:
+    """(channels, height, width, batch) with zeros around each image; a negative padding crops."""
+    (ph, pw), (c, height, width, n) = padding, x.shape
+    x = x[:, max(0, -ph) : height - max(0, -ph), max(0, -pw) : width - max(0, -pw)]
+    if max(padding) <= 0:
+        return x
+    framed = np.zeros((c, height + 2 * ph, width + 2 * pw, n), x.dtype)
+    framed[:, max(0, ph) : max(0, ph) + x.shape[1], max(0, pw) : max(0, pw) + x.shape[2]] = x
+    return framed
+
+
+def _taps(x: np.ndarray, axis: int, size: int, step: int, count: int, gap: int = 1) -> list[np.ndarray]:
+    """Views of the first, the second, ... elements of all windows along an axis."""
+    return [x[(slice(None),) * axis + (slice(i, i + step * (count - 1) + 1, step),)] for i in range(0, gap * size, gap)]
+
+
+def _columns(
+    x: np.ndarray, kernel: Pair, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> list[tuple[slice, np.ndarray]]:
+    """Rows of the kernel with what they are multiplied by: (groups, channels * kernel rows * kernel columns, rows * columns * batch).
+
+    ``x`` has the batch innermost. With a stride of 1, one copy of the image for each kernel column serves all kernel rows, as windows
+    of whole rows; where that leaves too short a product, or the stride skips rows, all kernel rows come at once.
+    """
+    c, n = x.shape[0], x.shape[3]
+    (kh, kw), (rows, columns) = kernel, out
+    alone = stride[0] == 1 and c // groups * kw >= _ENOUGH
+    taps, length = (1, rows + dilation[0] * (kh - 1)) if alone else (kh, rows)
+    copies = np.empty((c, taps, kw, length, columns, n), x.dtype)
+    for i, row in enumerate(_taps(_framed(x, padding), 1, taps, stride[0], length, dilation[0])):
+        for j, tap in enumerate(_taps(row, 2, kw, stride[1], columns, dilation[1])):
+            copies[:, i, j] = tap
+    flat = copies.reshape(groups, c // groups * taps * kw, length * columns * n)
+    size = columns * n
+    return [(slice(i, i + taps), flat[:, :, i * dilation[0] * size : (i * dilation[0] + rows) * size]) for i in range(0, kh, taps)]
+
+
+def _correlate(x: np.ndarray, weight: np.ndarray, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
+    """The convolution of (channels, height, width, batch), of the size ``out``; a negative padding crops."""
+    o, _, kh, kw = weight.shape
+    columns = _columns(x, (kh, kw), out, stride, padding, dilation, groups)
+    terms = [(weight[:, :, rows].reshape(groups, o // groups, matrix.shape[1]), matrix) for rows, matrix in columns]
+    total = np.empty((groups, o // groups, out[0] * out[1] * x.shape[3]), np.result_type(x, weight))
+    size = max(1, _IN_CACHE * groups // max(1, o))
+    for start in range(0, total.shape[2], size):
+        block = slice(start, start + size)
+        for k, (factor, matrix) in enumerate(terms):
+            if k == 0:
+                np.matmul(factor, matrix[:, :, block], out=total[:, :, block])
+            else:
+                total[:, :, block] += np.matmul(factor, matrix[:, :, block])
+    return total.reshape(o, *out, x.shape[3])
 
 
 @primitive
 def _conv2d(x: Array, weight: Array, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1) -> Any:
     """The convolution: sums of products of the weight with each window."""
-    n, c, height, width = x.shape
-    o, _, kh, kw = weight.shape
-    out = tuple(_out_length("conv2d", *sizes) for sizes in zip((height, width), (kh, kw), stride, padding, dilation, strict=True))
-    columns = _columns(x, (kh, kw), out, stride, padding, dilation, groups)
-    product = np.matmul(weight.reshape(groups, o // groups, c // groups * kh * kw), columns)
-    return np.ascontiguousarray(product.reshape(o, n, *out).transpose(1, 0, 2, 3))
+    height, width = (_out_length("conv2d", *sizes) for sizes in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True))
+    return _outer(_correlate(_inner(x), weight, (height, width), stride, padding, dilation, groups))
 
 
 @_conv2d.rule
@@ -90,15 +141,20 @@ def _conv2d_image(
     """The convolution's gradient for the image: the weight added up at each window."""
     n, c, height, width = shape
     o, _, kh, kw = weight.shape
-    rows, columns = y.shape[2:]
-    parts = np.matmul(weight.reshape(groups, o // groups, -1).transpose(0, 2, 1), _rows(y, groups))
-    parts = parts.reshape(c, kh, kw, n, rows, columns)
-    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
-    total = np.zeros((c, n, height + 2 * ph, width + 2 * pw), parts.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            total[:, :, i * dh : i * dh + sh * (rows - 1) + 1 : sh, j * dw : j * dw + sw * (columns - 1) + 1 : sw] += parts[:, i, j]
-    return np.ascontiguousarray(total[:, :, ph : ph + height, pw : pw + width].transpose(1, 0, 2, 3))
+    (ph, pw), (dh, dw) = padding, dilation
+    y = _inner(y)
+    weights = weight.reshape(groups, o // groups, c // groups, kh, kw).swapaxes(1, 2)
+    if stride == (1, 1):
+        flipped = weights[..., ::-1, ::-1].reshape(c, o // groups, kh, kw)
+        return _outer(_correlate(y, flipped, (height, width), stride, (dh * (kh - 1) - ph, dw * (kw - 1) - pw), dilation, groups))
+    rows, columns = y.shape[1:3]
+    y = y.reshape(groups, o // groups, rows * columns * n)
+    total = np.zeros((c, height + 2 * ph, width + 2 * pw, n), np.result_type(y, weight))
+    for i, row in enumerate(_taps(total, 1, kh, stride[0], rows, dh)):
+        products = np.matmul(weights[:, :, :, i].swapaxes(2, 3).reshape(groups, c // groups * kw, o // groups), y).reshape(c, kw, rows, columns, n)
+        for j, tap in enumerate(_taps(row, 2, kw, stride[1], columns, dw)):
+            tap += products[:, j]
+    return _outer(_framed(total, (-ph, -pw)))
 
 
 @_conv2d_image.rule
@@ -116,9 +172,13 @@ def _conv2d_kernel(
     y: Array, x: Array, shape: Any = (), stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1
 ) -> Any:
     """The convolution's gradient for the weight: products of the output's gradient with each window."""
-    _, _, kh, kw = shape
-    columns = _columns(x, (kh, kw), y.shape[2:], stride, padding, dilation, groups)
-    return np.matmul(_rows(y, groups), columns.transpose(0, 2, 1)).reshape(shape)
+    o, c, kh, kw = shape
+    n, _, height, width = y.shape
+    total = np.empty(shape, np.result_type(y, x))
+    y = _inner(y).reshape(groups, o // groups, height * width * n).swapaxes(1, 2)
+    for rows, matrix in _columns(_inner(x), (kh, kw), (height, width), stride, padding, dilation, groups):
+        total[:, :, rows] = np.matmul(matrix, y).swapaxes(1, 2).reshape(o, c, rows.stop - rows.start, kw)
+    return total
 
 
 @_conv2d_kernel.rule
@@ -141,10 +201,10 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
     >>> tg.conv2d(tg.ones((1, 1, 4, 4)), tg.ones((2, 1, 3, 3)), padding=1).shape
     (1, 2, 4, 4)
     """
-    if np.ndim(x) == 3:
-        out = conv2d(reshape(x, (1, *np.shape(x))), weight, bias, stride, padding, dilation, groups)
+    if len(_shape(x)) == 3:
+        out = conv2d(reshape(x, (1, *_shape(x))), weight, bias, stride, padding, dilation, groups)
         return reshape(out, out.shape[1:])
-    shape, kernel = np.shape(x), np.shape(weight)
+    shape, kernel = _shape(x), _shape(weight)
     if len(shape) != 4 or len(kernel) != 4:
         raise ShapeError(f"conv2d: expected x (batch, channels, height, width) and weight (out, channels, rows, columns), got {shape} and {kernel}")
     groups = operator.index(groups)
@@ -155,15 +215,19 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, 
     )
     if bias is None:
         return out
-    if np.shape(bias) != (kernel[0],):
-        raise ShapeError(f"conv2d: bias has shape {np.shape(bias)}, expected ({kernel[0]},), one for each output channel")
+    if _shape(bias) != (kernel[0],):
+        raise ShapeError(f"conv2d: bias has shape {_shape(bias)}, expected ({kernel[0]},), one for each output channel")
     return out + reshape(bias, (kernel[0], 1, 1))
 
 
 @primitive
 def _window_sum(x: Array, kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Any:
     """The sum over each window."""
-    return _windows(x, kernel, stride, (1, 1)).sum(axis=(4, 5), dtype=x.dtype)
+    x = _inner(x)
+    for axis, size, step in zip((1, 2), kernel, stride, strict=True):
+        first, *others = _taps(x, axis, size, step, (x.shape[axis] - size) // step + 1)
+        x = sum(others, first)
+    return _outer(x)
 
 
 @_window_sum.rule
@@ -174,12 +238,13 @@ def _window_sum_x(g: Array, x_shape: Any, kernel: Pair, stride: Pair) -> Array:
 @primitive
 def _window_spread(y: Array, shape: Any = (), kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Any:
     """Each value added to its whole window: the adjoint of the sum over windows."""
-    total = np.zeros(shape, y.dtype)
-    rows, columns = y.shape[2:]
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            total[:, :, i : i + stride[0] * (rows - 1) + 1 : stride[0], j : j + stride[1] * (columns - 1) + 1 : stride[1]] += y
-    return total
+    y = _inner(y)
+    for axis, size, step in zip((2, 1), kernel[::-1], stride[::-1], strict=True):
+        total = np.zeros((*y.shape[:axis], shape[axis + 1], *y.shape[axis + 1 :]), y.dtype)
+        for tap in _taps(total, axis, size, step, y.shape[axis]):
+            tap[...] = y if size <= step else tap + y
+        y = total
+    return _outer(y)
 
 
 @_window_spread.rule
@@ -191,11 +256,11 @@ def _pooling(what: str, x: Array, kernel_size: Any, stride: Any, padding: Any, d
     kernel = _pair(what, "kernel_size", kernel_size, 1)
     steps = kernel if stride is None else _pair(what, "stride", stride, 1)
     frame, gaps = _pair(what, "padding", padding, 0), _pair(what, "dilation", dilation, 1)
-    if np.ndim(x) != 4:
-        raise ShapeError(f"{what}: expected x (batch, channels, height, width), got shape {np.shape(x)}")
+    if len(_shape(x)) != 4:
+        raise ShapeError(f"{what}: expected x (batch, channels, height, width), got shape {_shape(x)}")
     if 2 * frame[0] > kernel[0] or 2 * frame[1] > kernel[1]:
         raise ShapeError(f"{what}: padding {frame} is more than half the kernel {kernel}")
-    out = tuple(_out_length(what, *sizes) for sizes in zip(np.shape(x)[2:], kernel, steps, frame, gaps, strict=True))
+    out = tuple(_out_length(what, *sizes) for sizes in zip(_shape(x)[2:], kernel, steps, frame, gaps, strict=True))
     return kernel, steps, frame, gaps, out  # type: ignore[return-value]
 
 
@@ -208,8 +273,8 @@ def avg_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
     >>> tg.avg_pool2d(tg.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
     tensor([[2.5, 4.5], [10.5, 12.5]], float32)
     """
-    if np.ndim(x) == 3:
-        out = avg_pool2d(reshape(x, (1, *np.shape(x))), kernel_size, stride, padding, count_include_pad)
+    if len(_shape(x)) == 3:
+        out = avg_pool2d(reshape(x, (1, *_shape(x))), kernel_size, stride, padding, count_include_pad)
         return reshape(out, out.shape[1:])
     kernel, steps, (ph, pw), _, _ = _pooling("avg_pool2d", x, kernel_size, stride, padding)
     frame = ((0, 0), (0, 0), (ph, ph), (pw, pw))
@@ -230,31 +295,40 @@ def max_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
     >>> tg.max_pool2d(tg.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
     tensor([[5., 7.], [13., 15.]], float32)
     """
-    if np.ndim(x) == 3:
-        out = max_pool2d(reshape(x, (1, *np.shape(x))), kernel_size, stride, padding, dilation)
+    if len(_shape(x)) == 3:
+        out = max_pool2d(reshape(x, (1, *_shape(x))), kernel_size, stride, padding, dilation)
         return reshape(out, out.shape[1:])
     kernel, steps, frame, gaps, (rows, columns) = _pooling("max_pool2d", x, kernel_size, stride, padding, dilation)
     n, c, height, width = x.shape
-    chosen = _largest(x, kernel, steps, frame, gaps)
+    chosen = _largest(x, kernel, steps, frame, gaps, (rows, columns))
     flat = take_along_axis(reshape(x, (n, c, height * width)), chosen.reshape(n, c, rows * columns), axis=2)
     return reshape(flat, (n, c, rows, columns))
 
 
-def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """The place, in the flattened image, of the largest element of each window."""
+def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, out: Pair) -> np.ndarray:
+    """The place, in the flattened image, of the first of the largest elements of each window."""
     values = getattr(x, "_data", x)
     reading("the largest of values was looked for")
-    (ph, pw), width = padding, values.shape[3]
+    (ph, pw), (height, width) = padding, values.shape[2:]
     lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+    values = _inner(values)
     if ph or pw:
-        values = np.pad(values, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=lowest)
-    windows = _windows(values, kernel, stride, dilation)
-    flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1]).argmax(axis=-1)
-    i, j = np.divmod(flat, kernel[1])
-    row = np.arange(flat.shape[2])[:, None] * stride[0] + i * dilation[0] - ph
-    column = np.arange(flat.shape[3]) * stride[1] + j * dilation[1] - pw
-    # A window of -inf alone, or of padding and -inf, may have chosen the padding: its nearest pixel stands for it.
-    return np.asarray(np.clip(row, 0, x.shape[2] - 1) * width + np.clip(column, 0, width - 1))
+        values = np.pad(values, ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=lowest)
+    taps = [tap for row in _taps(values, 1, kernel[0], stride[0], out[0], dilation[0]) for tap in _taps(row, 2, kernel[1], stride[1], out[1], dilation[1])]
+    best, number = taps[0], np.min_scalar_type(len(taps)).type
+    chosen = np.zeros(best.shape, number)
+    for k, tap in enumerate(taps[1:], 1):
+        # As in argmax, the first NaN is the largest.
+        np.maximum(chosen, number(k) * (~(tap <= best) & (best == best)), out=chosen)
+        best = np.maximum(best, tap)
+    i, j = np.divmod(np.arange(len(taps)), kernel[1])
+    chosen = np.ascontiguousarray(_outer(chosen))
+    row = (i * dilation[0])[chosen] + (np.arange(out[0]) * stride[0] - ph)[:, None]
+    column = (j * dilation[1])[chosen] + (np.arange(out[1]) * stride[1] - pw)
+    if ph or pw:
+        # A window of -inf alone, or of padding and -inf, may have chosen the padding: its nearest pixel stands for it.
+        row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    return np.asarray(row * width + column)
 
 
 __all__ = ["avg_pool2d", "conv2d", "max_pool2d"]

@@ -21,7 +21,7 @@ def steady(g: Array, x: Array, bad: Array) -> tuple[Array, Array]:
 
     It keeps the untaken branch of ``where(x > 0, log(x), 0)`` from turning the gradient into NaN, to any order.
     """
-    if type(g) is np.ndarray and type(bad) is np.ndarray and not bad.any():
+    if bad is False or (type(g) is np.ndarray and type(bad) is np.ndarray and not bad.any()):
         return g, x
     idle = (g == 0) & bad
     return where(idle, 0.0, g), where(idle, 1.0, x)
