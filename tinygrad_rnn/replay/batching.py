@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.indexing import add_at, embedding
+from ..ops.indexing import _getitem, add_at, embedding
 from .compiled import dot
 from .program import Constant, Instruction, Outer, Program, Value
 
 Batched = Callable[..., np.ndarray]
 """From the arrays of an instruction's operands, those that vary with a time axis, and the number of steps."""
 
-_ELEMENTWISE = set("where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
-_ALONG_AXIS = set("sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
+_ELEMENTWISE = set("discretised around where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
+_ALONG_AXIS = set("argsort sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
 VIEWS = set("transpose reshape getitem panels".split())
 
 
@@ -109,9 +109,13 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
     name = op.name
     if name == "matmul":
         return _matmul(program, arguments, varies)
+    if name == "getitem" and varies[:2] == (False, True):
+        return lambda a, index, steps: np.asarray(_getitem(a, index))
     if len(dynamic) != 1 and name not in ("embedding", "scatter"):
         return None
     ndim = program.at(arguments[dynamic[0]]).ndim
+    if name == "one_hot":
+        return lambda a, steps: np.asarray(forward((a,)))
     if name == "embedding":
         if [k for k, v in enumerate(varies) if v] != [0]:
             return None

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.primitive import manual
 from ..core.state import current, enable_grad, installed, next_index, plain, writes
 from ..core.tape import Own
-from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
+from ..core.tensor import Tensor, is_tensor, restated, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.shaping import stack
 from .backward import Backward, Place, derive
@@ -405,7 +405,10 @@ def replay(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
     outside = [t._data for t in outer]
-    ys, ends, kept = plan.run(steps, reverse, [*(t._data for t in inputs), *others], [t._data for t in first], outside)
+    try:
+        ys, ends, kept = plan.run(steps, reverse, [*(t._data for t in inputs), *others], [t._data for t in first], outside)
+    except IndexError as error:
+        raise restated("unroll", error) from error
     results, given = [*ys, *ends], [*inputs, *first, *outer]
     nodes = tuple([t._node for t in given])
     if plan.backward is None or not any(nodes) or not results:
