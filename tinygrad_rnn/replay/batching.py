@@ -102,10 +102,20 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
                 given[k] = array
             return op.forward(*given, out=out)  # type: ignore[no-any-return]
 
-        if isinstance(op.forward, np.ufunc) and op.parameters == op.positional and all(rank >= len(shape) for rank in ranks):
-            numbers = [a.value if isinstance(a, Constant) else None for a in arguments]
+        def chosen(*arrays: np.ndarray, steps: int, out: np.ndarray | None = None) -> np.ndarray:
+            given = list(numbers)
+            for k, array in zip(dynamic, arrays, strict=True):
+                given[k] = array
+            into = np.empty((steps, *shape), program.dtype(result)) if out is None else out
+            np.copyto(into, given[2])
+            np.copyto(into, given[1], where=given[0])
+            return into
+
+        numbers: list[Any] = [a.value if isinstance(a, Constant) else None for a in arguments]
+        full = op.parameters == op.positional and all(rank >= len(shape) for rank in ranks)
+        if full and isinstance(op.forward, np.ufunc):
             return direct if len(dynamic) == len(arguments) else filled
-        return aligned
+        return chosen if full and op.name == "where" and 0 in dynamic and program.at(arguments[0]).dtype == np.bool_ else aligned
     name = op.name
     if name == "matmul":
         return _matmul(program, arguments, varies)
