@@ -529,8 +529,8 @@ UNREPLAYABLE = {
     "numpy's random numbers": lambda rng=None: (lambda r: lambda x, h: (x, h + r.standard_normal((3, 2))))(np.random.default_rng(0)),
     "argmax": lambda: lambda x, h: (x, h + np.eye(2)[h.argmax(axis=1).numpy()]),
     "argmax as an index": lambda: lambda x, h: (x, h[:, h.sum(axis=0).argmax()][:, None] + x),
-    "sort": lambda: lambda x, h: (x, tg.sort(h, axis=1) + x),
-    "an index from values": lambda: lambda x, h: (x, h[:, (h.sum(axis=0) > 0).astype(int)] + x),
+    "a mask": lambda: lambda x, h: (x, h + x[x > -99].reshape(3, 2)),
+    "cumprod": lambda: lambda x, h: (x, tg.cumprod(h, axis=1) + x),
 }  # fmt: skip
 
 
@@ -658,6 +658,55 @@ def test_changed_weights_and_other_numbers_of_steps_are_seen_by_the_same_plan(fr
     step, weights, x, state = lstm(seed=3)
     both(step, x, state, lambda: weights)
     assert len(replaying.PLANS) == 1
+
+
+LARGE = np.random.default_rng(0).integers(0, 3, 5000)
+ALONG = np.random.default_rng(1).integers(0, 3, (4, 3))
+"""Indices from outside, more of them than a key should hold."""
+
+LOOKED_UP = {
+    "rows by an input": lambda i, h, E: E[i],
+    "rows by an input, all columns": lambda i, h, E: E[i, :],
+    "rows by a part of an input": lambda i, h, E: tg.stack([E[i[0]], E[i[1]], E[i[2]], E[i[3]]]),
+    "rows of a computed table": lambda i, h, E: tg.tanh(E * h.mean())[i],
+    "elements of the state": lambda i, h, E: h[np.arange(4), i % 3][:, None] * E[0],
+    "many columns": lambda i, h, E: h[:, LARGE].mean(axis=1, keepdims=True) * E[i],
+    "rows by values": lambda i, h, E: E[(h.sum(axis=1) > 0).astype(int)],
+    "rows by rounded values": lambda i, h, E: E[tg.clip(abs(2 * h[:, 0]).round(), 0, 4).astype(int)],
+    "along an axis": lambda i, h, E: tg.take_along_axis(h, ALONG, axis=1) * E[i],
+    "along an axis by an input": lambda i, h, E: tg.take_along_axis(h, i[:, None] % 3, axis=1) * E[i],
+    "sorted": lambda i, h, E: tg.sort(h, axis=1) + tg.sort(E, axis=0)[:4],
+    "the median": lambda i, h, E: (h - tg.median(h, axis=1, keepdims=True)) * E[i],
+    "one-hot": lambda i, h, E: tg.one_hot(i, 5, dtype=np.float64) @ E,
+    "one-hot of values": lambda i, h, E: tg.one_hot((h.sum(axis=1) > 0).astype(int), 5, dtype=np.float64) @ E,
+    "a diagonal": lambda i, h, E: h @ tg.diag(E[0]),
+}
+
+
+@pytest.mark.parametrize("name", LOOKED_UP)
+def test_what_a_step_looks_up_is_replayed_at_first_and_second_order(name):
+    E, W, h = free(5, 3, seed=1), free(3, 3, seed=2), free(4, 3)
+    i = tg.tensor(np.random.default_rng(3).integers(0, 5, (7, 4)))
+
+    def step(i, h):
+        h = tg.tanh(0.5 * h @ W + LOOKED_UP[name](i, h, E))
+        return h, h
+
+    found = []
+    for mode in "replay", "eager":
+        ys, last = tg.unroll(step, i, h, mode=mode)
+        once = tg.grad((ys * ys).sum() + last.sum(), [E, W, h], create_graph=True)
+        found.append([ys, last, *once, *tg.grad(sum((g * g).sum() for g in once), [E, W, h])])
+    for k, (a, b) in enumerate(zip(*found, strict=True)):
+        close(a, b, str(k))
+
+
+def test_an_index_beyond_the_end_at_a_later_step_is_named():
+    E, i = free(5, 3), np.zeros((6, 4), int)
+    i[4, 2] = 7
+    for step in (lambda i, h: (None, h + E[i]), lambda i, h: (None, h * h[np.arange(4), i][:, None])):
+        with pytest.raises(tg.errors.OutOfRangeError, match="index 7 is out of bounds"):
+            tg.unroll(step, i, free(4, 3), mode="replay")
 
 
 @pytest.mark.parametrize("create_graph", [False, True])

@@ -216,7 +216,7 @@ class Module:
         """This module, with the path ``""``, and every module below it with its path, a shared one once."""
         seen = {id(self)}
         yield "", self
-        for path, part in self._tree():
+        for path, part in self._walk()[0]:
             if isinstance(part, Module) and id(part) not in seen:
                 seen.add(id(part))
                 yield path, part

@@ -1011,6 +1011,18 @@ def astype_x(g: Array) -> Array:
     return g
 
 
+@primitive(differentiable=False)
+def _discretised(x: Array, dtype: Any = None) -> Any:
+    """The values as integers or bools."""
+    return np.asarray(x).astype(dtype)
+
+
+@primitive(differentiable=False)
+def _around(x: Array, decimals: int = 0) -> Any:
+    """The values rounded to so many decimals."""
+    return np.round(x, decimals)
+
+
 def _discrete(ufunc: np.ufunc, text: str) -> Any:
     """An operation without a gradient: its result does not require grad."""
     if ufunc.nin == 1:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.primitive import primitive
+from ..core.state import current
 from ..core.tape import Array, Scatter
 from ..core.tensor import copied, is_tensor, reading, settings, wrap
 from ..errors import DtypeError, NotDifferentiableError, OutOfRangeError, ShapeError
@@ -58,7 +59,8 @@ def scatter(values: Array, index: Any, shape: tuple[int, ...] = ()) -> Any:
 
 @scatter.rule
 def scatter_values(g: Array, index: Any) -> Array:
-    return g[index]
+    # The record keeps its index already: no copy.
+    return _getitem(g, index)
 
 
 @primitive(constant="index")
@@ -81,6 +83,9 @@ def getitem(a: Array, index: Any) -> Any:
         for part in index:
             if type(part) is not slice and type(part) is not int and part is not None and part is not Ellipsis:
                 index = tuple([_index(p) for p in index])
+                # Columns that are all taken leave rows, of which there is more to know.
+                if isinstance(index[0], np.ndarray) and index[0].dtype.kind in "iu" and all(type(p) is slice and p == slice(None) for p in index[1:]) and len(index) <= a.ndim:
+                    index = index[0]
                 break
     elif kind is not int and kind is not slice:
         index = _index(index)
@@ -94,6 +99,10 @@ def _index(part: Any) -> Any:
     if is_tensor(part):
         if part.requires_grad:
             raise NotDifferentiableError("getitem: an index that requires grad has no gradient; use .detach() and integers")
+        if part.dtype.kind == "b":
+            reading("a mask selected elements")
+        if part.dtype.kind in "iub" and (part.ndim or current().special):
+            return copied(np.array(part._data), part)
         part = part.numpy()
         if part.ndim == 0 and part.dtype.kind in "iu":
             return int(part)
@@ -154,15 +163,28 @@ def _take_along_axis(arr: Array, indices: Any, axis: int = -1) -> Any:
     return np.take_along_axis(arr, indices, axis)
 
 
-@_take_along_axis.rule
-def _take_along_axis_arr(g: Array, indices: Any, arr_shape: tuple[int, ...], axis: int) -> Any:
-    grid = [np.arange(n).reshape((1,) * k + (-1,) + (1,) * (len(arr_shape) - k - 1)) for k, n in enumerate(indices.shape)]
+@primitive(constant="indices")
+def _add_along_axis(values: Array, indices: Any, shape: tuple[int, ...] = (), axis: int = -1) -> Any:
+    """An array of zeros with values added at indices that vary along the other axes."""
+    grid = [np.arange(n).reshape((1,) * k + (-1,) + (1,) * (len(shape) - k - 1)) for k, n in enumerate(indices.shape)]
     # An axis of length 1 in the array or in the indices is broadcast against the other.
-    for k, n in enumerate(arr_shape):
+    for k, n in enumerate(shape):
         if k != axis and n != indices.shape[k]:
             grid[k] = np.zeros_like(grid[k]) if n == 1 else np.arange(n).reshape(grid[k].shape[:k] + (-1,) + grid[k].shape[k + 1 :])
     grid[axis] = indices
-    return scatter(g, tuple(grid), arr_shape)
+    total = np.zeros(shape, values.dtype)
+    add_at(total, tuple(grid), values)
+    return total
+
+
+@_add_along_axis.rule
+def _add_along_axis_values(g: Array, indices: Any, axis: int) -> Any:
+    return _take_along_axis(g, indices, axis)
+
+
+@_take_along_axis.rule
+def _take_along_axis_arr(g: Array, indices: Any, arr_shape: tuple[int, ...], axis: int) -> Any:
+    return _add_along_axis(g, indices, arr_shape, axis)
 
 
 def take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Any:
@@ -180,6 +202,12 @@ def take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Any:
     return _take_along_axis(arr, index, axis_of("take_along_axis", axis, np.ndim(arr)))
 
 
+@primitive(differentiable=False)
+def _argsort(a: Array, axis: int = -1, kind: Any = "stable") -> Any:
+    """The indices that sort along an axis."""
+    return np.argsort(a, axis=axis, kind=kind)
+
+
 def sort(a: Array, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Any:
     """Sorted values along an axis, or of the flattened array; the gradient goes back to where each value came from.
 
@@ -190,9 +218,8 @@ def sort(a: Array, axis: int | None = -1, kind: Any = None, *, stable: bool | No
     if axis is None:
         a, axis = ravel(a), -1
     k = axis_of("sort", axis, np.ndim(a))
-    values = a._data if is_tensor(a) else np.asarray(a)
-    reading("values were sorted")
-    return _take_along_axis(a, np.argsort(values, axis=k, kind=kind or "stable"), k)
+    order = _argsort(a if is_tensor(a) else np.asarray(a), k, kind or "stable")
+    return _take_along_axis(a, order._data if is_tensor(order) else order, k)
 
 
 def median(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
@@ -238,9 +265,10 @@ def embedding(indices: Any, weight: Array, padding_idx: int | None = None) -> An
     tensor([[0., 0., 1.], [1., 0., 0.]], float32)
     """
     index = _integers("embedding", "indices", indices)
-    if np.ndim(weight) != 2:
-        raise ShapeError(f"embedding: weight must be a matrix (symbols, features), got shape {np.shape(weight)}")
-    symbols = np.shape(weight)[0]
+    shape = weight.shape if is_tensor(weight) else np.shape(weight)
+    if len(shape) != 2:
+        raise ShapeError(f"embedding: weight must be a matrix (symbols, features), got shape {shape}")
+    symbols = shape[0]
     _in_range("embedding", index, symbols)
     if padding_idx is not None:
         padding_idx = operator.index(padding_idx)
@@ -257,6 +285,12 @@ def _in_range(what: str, index: np.ndarray, n: int) -> None:
             raise OutOfRangeError(f"{what}: index {low if low < 0 else high} is out of range for {n} symbols (0 to {n - 1})")
 
 
+@primitive(differentiable=False)
+def _one_hot(indices: Any, num_classes: int = 0, kind: Any = None) -> Any:
+    """Ones at integer indices along a new last axis."""
+    return (np.asarray(indices)[..., None] == np.arange(num_classes)).astype(kind)
+
+
 def one_hot(indices: Any, num_classes: int | None = None, *, dtype: Any = None) -> Any:
     """Ones at integer indices along a new last axis, zeros elsewhere; as many classes as the largest index needs.
 
@@ -267,9 +301,12 @@ def one_hot(indices: Any, num_classes: int | None = None, *, dtype: Any = None) 
     tensor([[1., 0., 0.], [0., 0., 1.]], float32)
     """
     index = _integers("one_hot", "indices", indices)
+    if num_classes is None:
+        reading("the largest index was looked up")
     classes = (int(index.max()) + 1 if index.size else 0) if num_classes is None else operator.index(num_classes)
     _in_range("one_hot", index, classes)
-    return wrap((index[..., None] == np.arange(classes)).astype(settings.dtype if dtype is None else dtype))
+    hot = _one_hot(indices if is_tensor(indices) and indices.dtype.kind in "iu" else index, classes, np.dtype(settings.dtype if dtype is None else dtype))
+    return hot if is_tensor(hot) else wrap(hot)
 
 
 __all__ = ["embedding", "median", "one_hot", "scatter", "sort", "take", "take_along_axis"]

@@ -84,7 +84,7 @@ def _matrix_transposed(self: Tensor) -> Tensor:
 
 def around(a: Any, decimals: int = 0, out: None = None) -> Any:
     """Rounded values, which do not require grad."""
-    return wrap(np.round(a._data if is_tensor(a) else a, decimals))
+    return elementwise._around(a if is_tensor(a) else wrap(np.asarray(a)), decimals)
 
 
 def _astype(self: Tensor, dtype: Any, copy: bool = True) -> Tensor:
@@ -96,7 +96,7 @@ def _astype(self: Tensor, dtype: Any, copy: bool = True) -> Tensor:
     if target.kind not in "biuf":
         raise DtypeError(f"astype: dtype {target} is not supported, expected floats, integers or bools")
     if target.kind != "f":
-        return wrap(self._data.astype(target))
+        return elementwise._discretised(self, target)  # type: ignore[no-any-return]
     if target == self.dtype and not copy:
         return self
     return elementwise.astype(self, target)  # type: ignore[no-any-return]

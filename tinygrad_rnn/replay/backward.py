@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable,
 from .workspace import Lease, Workspace
 
 Place = Value | Outer | None
+
+_BUFFER = 1 << 40
+"""From here on arrays are known by numbers that no value has."""
 
 def constants(arguments: tuple[Any, ...]) -> Iterator[Constant]:
     """The static arguments among arguments, also those inside of tuples."""
@@ -178,8 +182,7 @@ class Backward:
     def _prepare(self) -> None:
         """The code of what runs before the loop, and of what runs after it, in memory of the workspace or of a value that is read for the last time where that can be."""
         before, after = Straight(), Straight()
-        uses, fresh = uses_of(self.instructions), set[int]()
-        fixed = {p.index for p in self.places if isinstance(p, Value)}
+        self._reuse()
         self.factors: set[int] = set()
         """What the loop reads that is computed before it, in memory of the workspace."""
         for instruction in self._in(ONCE):
@@ -192,16 +195,52 @@ class Backward:
             before.for_all(instruction, function, self.program.dtype(index), index if index in self.factors else None)
         for instruction in self._in(DEFERRED):
             index = instruction.result
-            dtype, shape, function = self.program.dtype(index), self.program.shape(index), self.batched.get(index)
+            dtype, function = self.program.dtype(index), self.batched.get(index)
             if index in self.finals:
                 self._summing(after, instruction, function, dtype)
             elif function is not None:
-                dying = [p.index for p in flat(instruction) if isinstance(p, Value) and p.index in fresh and uses[p.index] == 1 and p.index not in fixed]
-                home = next((k for k in dying if takes_out(function) and self.program.shape(k) == shape and self.program.dtype(k) == dtype), None)
-                if isinstance(instruction.op.forward, np.ufunc):
-                    fresh.add(index)
-                after.for_all(instruction, function, dtype, home)
+                after.for_all(instruction, function, dtype, self.places_of.get(index))
         self.before, self.after = before.compile(), after.compile()
+
+    def _reuse(self) -> None:
+        """Memory for what is computed after the loop and read there alone: fresh memory costs a page fault for every 4,096 bytes."""
+        deferred = self._in(DEFERRED)
+        self.buffers: list[tuple[tuple[int, ...], Any]] = []
+        self.places_of: dict[int, int] = {}
+        """The number under which the buffer of a value is among the arrays."""
+        owners: dict[int, set[int]] = {}
+        """The values in whose buffers one may lie."""
+        last: dict[int, int] = {}
+        wanted = {p.index for p in self.places if isinstance(p, Value)}
+        for k, instruction in enumerate(deferred):
+            index, function = instruction.result, self.batched.get(instruction.result)
+            parts = [p.index for p in flat(instruction) if isinstance(p, Value)]
+            below = set[int]().union(*(owners.get(part, ()) for part in parts))
+            buffered = index not in wanted and index not in self.finals and function is not None and takes_out(function) and instruction.op.name != "matmul"
+            # What may share memory with its operands keeps that of them.
+            fresh = isinstance(instruction.op.forward, np.ufunc) or instruction.op.name == "matmul" or index in self.finals
+            owners[index] = {index} if buffered else set() if fresh else below
+            last |= dict.fromkeys(below, k)
+        for index in wanted:
+            last |= dict.fromkeys(owners.get(index, ()), len(deferred))
+        free: dict[Any, list[int]] = defaultdict(list)
+        for k, instruction in enumerate(deferred):
+            index = instruction.result
+            dying = {owner for p in flat(instruction) if isinstance(p, Value) for owner in owners.get(p.index, ()) if last.get(owner) == k and owner in self.places_of}
+            kinds = {owner: self.buffers[self.places_of[owner] - _BUFFER] for owner in dying}
+            inplace = isinstance(instruction.op.forward, np.ufunc)
+            if inplace:
+                for owner, kind in kinds.items():
+                    free[kind].append(self.places_of[owner])
+            if index in owners[index]:
+                kind = (self.program.shape(index), self.program.dtype(index))
+                if not free[kind]:
+                    self.buffers.append(kind)
+                    free[kind].append(_BUFFER + len(self.buffers) - 1)
+                self.places_of[index] = free[kind].pop()
+            if not inplace:
+                for owner, kind in kinds.items():
+                    free[kind].append(self.places_of[owner])
 
     def _gather(self) -> None:
         """Where one operation makes all parts of a whole, of factors from before the loop, it makes the whole: the operands are put together instead, in place."""
@@ -416,6 +455,7 @@ class Backward:
             like = originals.get(index, index)
             arrays[index] = np.empty((steps, *program.shape(like)), program.dtype(like))
         arrays |= {index: place(arrays[whole], True) for index, (whole, place) in self.within.items()}
+        arrays |= {_BUFFER + k: np.empty((steps, *shape), dtype) for k, (shape, dtype) in enumerate(self.buffers)}
         return Workspace(arrays, self.loop.scratched(arrays))
 
     def run(

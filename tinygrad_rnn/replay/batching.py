@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.indexing import add_at, embedding
+from ..ops.indexing import _getitem, add_at, embedding
 from .compiled import dot
 from .program import Constant, Instruction, Outer, Program, Value
 
 Batched = Callable[..., np.ndarray]
 """From the arrays of an instruction's operands, those that vary with a time axis, and the number of steps."""
 
-_ELEMENTWISE = set("where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
-_ALONG_AXIS = set("sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
+_ELEMENTWISE = set("discretised around where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
+_ALONG_AXIS = set("argsort sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
 ALONG_ROWS = set("sum mean max min var std softmax log_softmax norm2".split())
 """Those of them that machine code knows for matrices with the batch in front."""
 
@@ -111,16 +111,30 @@ def batched(instruction: Instruction, program: Program, varies: tuple[bool, ...]
                 given[k] = array
             return op.forward(*given, out=out)  # type: ignore[no-any-return]
 
-        if isinstance(op.forward, np.ufunc) and op.parameters == op.positional and all(rank >= len(shape) for rank in ranks):
-            numbers = [a.value if isinstance(a, Constant) else None for a in arguments]
+        def chosen(*arrays: np.ndarray, steps: int, out: np.ndarray | None = None) -> np.ndarray:
+            given = list(numbers)
+            for k, array in zip(dynamic, arrays, strict=True):
+                given[k] = array
+            into = np.empty((steps, *shape), program.dtype(result)) if out is None else out
+            np.copyto(into, given[2])
+            np.copyto(into, given[1], where=given[0])
+            return into
+
+        numbers: list[Any] = [a.value if isinstance(a, Constant) else None for a in arguments]
+        full = op.parameters == op.positional and all(rank >= len(shape) for rank in ranks)
+        if full and isinstance(op.forward, np.ufunc):
             return direct if len(dynamic) == len(arguments) else filled
-        return aligned
+        return chosen if full and op.name == "where" and 0 in dynamic and program.at(arguments[0]).dtype == np.bool_ else aligned
     name = op.name
     if name == "matmul":
         return _matmul(program, arguments, varies)
+    if name == "getitem" and varies[:2] == (False, True):
+        return lambda a, index, steps: np.asarray(_getitem(a, index))
     if len(dynamic) != 1 and name not in ("embedding", "scatter"):
         return None
     ndim = program.at(arguments[dynamic[0]]).ndim
+    if name == "one_hot":
+        return lambda a, steps: np.asarray(forward((a,)))
     if name == "embedding":
         if [k for k, v in enumerate(varies) if v] != [0]:
             return None

@@ -398,6 +398,8 @@ class Loop:
         held = sorted(word for word in words if word not in each and word not in _FUNCTIONS)
         self.words = [(word, word in each, self._root_of(word)) for word in [*each, *held]]
         """The variables of the code: their names, whether they differ from step to step, and the value in whose memory they live."""
+        self.constants = [self.names.get(word) if root is None else None for word, _, root in self.words]
+        self.unchanging = {k for k, (word, _, root) in enumerate(self.words) if root is None and word in self.names}
         head = f"    for {', '.join(each)}{',' if len(each) == 1 else ''} in zip({', '.join(f's_{word}' for word in each)}):" if each else "    for _ in range(steps):"
         self.source = "\n".join([f"def run(steps, {', '.join([*(f's_{word}' for word in each), *held])}):", head, *(f"        {line}" for line in body or ["pass"])])
         namespace: dict[str, Any] = dict(_FUNCTIONS)
@@ -438,37 +440,40 @@ class Loop:
 
     def _interpreted(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], spaces: Sequence[Workspace]) -> None:
         """All steps by calls of NumPy."""
-        buffers = spaces[-1].buffers
-
-        def found(word: str) -> Any:
-            if word in self.broadcast:
-                argument, shape = self.broadcast[word]
-                return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else arrays[argument.index], shape))
-            if word in self.outer:
-                return values(self.outer[word])
-            if word[0] not in "vp":
-                return self.names[word]
-            return self.resolve(self.names[word] if word[0] == "p" else int(word[1:]), arrays, buffers)
-
-        bound: dict[str, Any] = {}
+        given = list(self.constants)
+        changing = set(range(len(given)))
         for space in spaces:
-            bound.update(space.bound)
-        for word, moves, root in self.words:
-            if word in bound:
-                continue
-            value = found(word)
-            if moves:
-                value = _per_step(value[::-1] if reverse else value)
-            elif word in self.factors:
-                value = np.ascontiguousarray(value)
-            bound[word] = value
-            for space in spaces:
-                if root in space.arrays or (root in self.scratch and space is spaces[-1]):
-                    space.bound[word] = value
-                    space.views += steps if moves else 1
-        given = [bound[word] for word, _, _ in self.words]
+            known = space.places.get(self)
+            if known is None:
+                known = space.places[self] = self._known(steps, reverse, arrays, space, space is spaces[-1])
+            for k, value in known.items():
+                given[k] = value
+            changing.difference_update(known)
+        for k in changing - self.unchanging:
+            word, moves, _ = self.words[k]
+            given[k] = self._found(word, moves, reverse, arrays, values, spaces[-1].buffers)
         with np.errstate(over="ignore"):
             self.function(steps, *given)
+
+    def _known(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], space: Workspace, last: bool) -> dict[int, Any]:
+        """The variables of the code that live in a workspace, or in the buffers of the ``last``, by their places."""
+        found: dict[int, Any] = {}
+        for k, (word, moves, root) in enumerate(self.words):
+            if root in space.arrays or (last and root in self.scratch):
+                found[k] = self._found(word, moves, reverse, arrays, None, space.buffers)
+                space.views += steps if moves else 1
+        return found
+
+    def _found(self, word: str, moves: bool, reverse: bool, arrays: dict[int, np.ndarray], values: Any, buffers: Sequence[np.ndarray]) -> Any:
+        """What a variable of the code stands for in this call."""
+        if word in self.broadcast:
+            argument, shape = self.broadcast[word]
+            return np.array(np.broadcast_to(values(argument) if isinstance(argument, Outer) else arrays[argument.index], shape))
+        own = self.names[word] if word[0] == "p" else None if word in self.outer else int(word[1:])
+        value = values(self.outer[word]) if own is None else self.resolve(own, arrays, buffers)
+        if moves:
+            return _per_step(value[::-1] if reverse else value)
+        return np.ascontiguousarray(value) if word in self.factors else value
 
 
 def _only_row(array: np.ndarray, time: bool) -> np.ndarray:

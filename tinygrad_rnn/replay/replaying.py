@@ -13,7 +13,7 @@ import numpy as np
 from ..core.primitive import manual
 from ..core.state import current, enable_grad, installed, next_index, plain, writes
 from ..core.tape import Own
-from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
+from ..core.tensor import Tensor, is_tensor, restated, run_sweep, wrap
 from ..errors import TapeError
 from ..ops.shaping import stack
 from .backward import Backward, Place, derive
@@ -152,12 +152,15 @@ class Plan:
             own = isinstance(instruction.op.forward, np.ufunc) or instruction.op.name == "matmul" or (self.phase[instruction.result] == LOOP and not is_view(instruction))
             if instruction.result in needed and not own:
                 needed |= {p.index for p in flat(instruction) if isinstance(p, Value)}
+        shown = set(self.exposed)
+        self.held = {index for index in self.stored - shown if self.phase.get(index) == HOISTED and functions.get(index) is not None and takes_out(functions[index])}
+        """What is stored that is computed before the loop, in memory of the workspace."""
         homes: dict[int, int] = {}
         lasting: set[int] = set()
         hoisted = [i for i in self.instructions if self.phase[i.result] == HOISTED and functions.get(i.result) is not None]
         for instruction in reversed(hoisted):
             index = instruction.result
-            if takes_out(functions[index]):
+            if isinstance(instruction.op.forward, np.ufunc) and takes_out(functions[index]) and index not in self.held:
                 dying = [p.index for p in flat(instruction) if isinstance(p, Value) and uses[p.index] == 1 and p.index not in needed and self._fresh(made.get(p.index), index)]
                 if dying:
                     homes[index] = dying[0]
@@ -170,9 +173,11 @@ class Plan:
                 code.once(instruction, program.dtype(index))
             elif self.phase[index] == HOISTED and functions.get(index) is not None:
                 home = homes.get(index)
-                if home in self.early:
+                if index in self.held:
+                    home = index
+                elif home in self.early:
                     self.early[index] = self.early[home]
-                elif instruction.op.name == "matmul" and takes_out(functions[index]) and index not in needed and index not in lasting:
+                elif home is None and takes_out(functions[index]) and index not in needed and index not in lasting:
                     self.early[index] = home = index
                 code.for_all(instruction, functions[index], program.dtype(index), home)
         return code.compile()
@@ -257,6 +262,7 @@ class Plan:
         for j, slot in enumerate(self.slots):
             if slot not in self.exposed:
                 arrays |= self._states(j, slot, steps, reverse)
+        arrays |= {index: self._laid(index, steps) for index in self.held}
         kept = Workspace(arrays)
         if self.backward is not None:
             kept.again = Workspace({index: read for index in self.backward.saved if (read := self._read(index, arrays)) is not None})
@@ -265,9 +271,13 @@ class Plan:
     def _short(self, steps: int) -> Workspace:
         arrays = self._stacks(steps, self.brief)
         for index, home in self.early.items():
-            shape, dtype = self.laid.shape(index), self.laid.dtype(index)
-            arrays[index] = arrays[home] if home != index else stacked_panels((steps, *shape), dtype) if len(shape) == 3 else np.empty((steps, *shape), dtype)
+            arrays[index] = arrays[home] if home != index else self._laid(index, steps)
         return Workspace(arrays, self.loop.scratched(arrays))
+
+    def _laid(self, index: int, steps: int) -> np.ndarray:
+        """Memory for a value that is computed before the loop."""
+        shape, dtype = (steps, *self.laid.shape(index)), self.laid.dtype(index)
+        return stacked_panels(shape, dtype) if index in self.widths else np.empty(shape, dtype)
 
     def _stacks(self, steps: int, indices: Iterable[int]) -> dict[int, np.ndarray]:
         likes = {index: self.laid.at(self.copies.get(index) or Value(index)) for index in indices if index in self.written}
@@ -448,7 +458,10 @@ def replay(
     """Run a plan: one record for all steps, with the outputs, stacked, and the last states hanging on it."""
     plan = plan.chosen(steps)
     outside = [t._data for t in outer]
-    ys, ends, kept = plan.run(steps, reverse, [*(t._data for t in inputs), *others], [t._data for t in first], outside)
+    try:
+        ys, ends, kept = plan.run(steps, reverse, [*(t._data for t in inputs), *others], [t._data for t in first], outside)
+    except IndexError as error:
+        raise restated("unroll", error) from error
     results, given = [*ys, *ends], [*inputs, *first, *outer]
     nodes = tuple([t._node for t in given])
     if plan.backward is None or not any(nodes) or not results:

@@ -13,7 +13,7 @@ from ..core.state import current, installed, plain
 from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import DtypeError, OutOfRangeError, ShapeError, TapeError
 from ..ops.elementwise import where
-from ..ops.shaping import reshape, stack
+from ..ops.shaping import _reshape, reshape, stack
 from . import tree
 from .agreement import close, magnitude
 from .compiled import available
@@ -447,6 +447,8 @@ class _Unrolling:
             outputs.reverse()
         if any(tree.structure(y) != tree.structure(outputs[0]) for y in outputs):
             raise ShapeError("unroll: the step's outputs differ in their structure from step to step")
+        if len(outputs) == 1:
+            return tree.mapped(lambda y: _reshape(y, (1, *y.shape)), outputs[0]), self.done[0][1]
         columns = zip(*(tree.leaves(y) for y in outputs), strict=True)
         return tree.like(outputs[0], iter([stack(column) for column in columns])), self.done[-1][1]
 

@@ -11,16 +11,12 @@ import numpy as np
 
 
 class Workspace:
-    """Arrays by the number of the value that lives there, and scratch buffers.
-
-    ``bound`` keeps what a loop made of them for its variables, as the views of all steps, so that the next call need not.
-    """
+    """Arrays by the number of the value that lives there, and scratch buffers."""
 
     def __init__(self, arrays: dict[int, np.ndarray], buffers: Iterable[np.ndarray] = ()) -> None:
         self.arrays, self.buffers = arrays, list(buffers)
-        self.bound: dict[str, Any] = {}
         self.places: dict[Any, Any] = {}
-        """Where machine code finds the arrays, by its function."""
+        """What a loop, or its machine code, made of them, as the views of all steps, so that the next call need not."""
         self.views = self.counted = 0
         self.again: Workspace | None = None
         """The same arrays as the backward pass reads them."""
