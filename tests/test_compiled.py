@@ -357,6 +357,23 @@ def test_sizes_and_a_setting_decide(monkeypatch):
     assert f"replayed 5000 times in NumPy: {compiled.SETTING} is never" in explained(5000)
 
 
+@pytest.mark.parametrize("batch", [3, 4])
+def test_what_the_loop_can_do_as_well_is_in_the_loop_and_what_is_cheap_to_make_is_not_kept(batch, monkeypatch):
+    cell = nn.GRUCell(5, 8, rng=0)
+    explained = lambda: tg.unroll.explain(lambda x, h: (None, cell(x, h)), tg.zeros(6, batch, 5, requires_grad=True), tg.zeros(batch, 8))
+    found, (before, after) = explained(), ("forward, hoisted", "backward, deferred")
+    operations = lambda of, phase: [row[2] for row in of.rows if row[0].startswith(phase)]
+    assert operations(found, before) == (["matmul"] if batch < 4 else [])
+    # The gradients of two weights and two biases; of few rows the input's gradient, too.
+    assert operations(found, after).count("matmul") == (3 if batch < 4 else 2)
+    with monkeypatch.context() as patch:
+        patch.setenv(compiled.SETTING, "never")
+        other = explained()
+    assert "matmul" in operations(other, before) and operations(other, after).count("matmul") == 3
+    # h - n is made again.
+    assert other.nbytes - found.nbytes == 6 * batch * 8 * 4
+
+
 def test_without_llvm_numpy_runs(monkeypatch):
     expected = in_numpy(monkeypatch, lambda: trained("GRU", 4, 3, 2, 5))
     replaying.PLANS.clear()
