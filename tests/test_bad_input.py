@@ -379,6 +379,7 @@ AXES = {
     "repeat": (lambda s: tg.repeat(s.v, [1, 2]), ShapeError, ValueError, "repeat", r"\[1, 2\]", "length 3"),
     "pad": (lambda s: tg.pad(s.v, -1), ShapeError, ValueError, "pad", "negative"),
     "conv2d kernel": (lambda s: tg.conv2d(tg.ones((1, 1, 2, 2)), tg.ones((1, 1, 3, 3))), ShapeError, ValueError, "conv2d", "kernel of 3"),
+    "conv2d empty kernel": (lambda s: tg.conv2d(tg.ones((1, 1, 2, 2)), tg.ones((1, 1, 0, 2))), ShapeError, ValueError, "conv2d", "kernel of 0"),
 }  # fmt: skip
 
 

@@ -1192,3 +1192,18 @@ def test_pooling_is_that_of_one_window_after_the_other(data, rng, dtype, kernel,
         again = tg.grad(first, cotangent, v)
         assert y.dtype == first.dtype == again.dtype == dtype
         assert np.vdot(again.numpy(), g) == np.vdot(v, first.numpy())
+
+
+@laws(60)
+@given(generators, st.tuples(st.integers(1, 3), st.integers(1, 3)), st.booleans())
+def test_max_pooling_hands_nan_and_infinities_on(rng, kernel, padded):
+    x = rng.choice([1.0, 2.0, np.nan, np.inf, -np.inf], (2, 2, 5, 4))
+    padding = [padded * (k // 2) for k in kernel]
+    rows, columns = windows_of(x.shape[2:], kernel, (1, 1), padding)
+    windows = framed(x, padding, -np.inf)[:, :, rows[:, None, :, None], columns[:, None, :]]
+    leaf = tg.tensor(x, requires_grad=True)
+    y = tg.max_pool2d(leaf, kernel, 1, padding)
+    np.testing.assert_array_equal(y.numpy(), windows.max((4, 5)))
+    # The gradient goes to elements as large as the result.
+    for place in np.argwhere(tg.grad(y, leaf, np.ones(y.shape)).numpy()):
+        assert any(np.array_equal(x[tuple(place)], value, equal_nan=True) for value in y.numpy()[tuple(place[:2])].ravel())
