@@ -163,3 +163,39 @@ def test_whichever_weights_are_frozen_a_layer_replays_and_the_others_get_the_gra
             found.append([g._data for g in tg.grad(network(x)[0], free, w)])
         for a, b in zip(*found, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_an_output_that_is_a_part_of_what_is_kept_stays_what_it_was():
+    W, h = numbers(3, 4, seed=1), numbers(2, 4)
+
+    def step(x, h):
+        p = x @ W
+        return p[:, :2], tg.tanh(h + p * p)
+
+    first = tg.unroll(step, numbers(5, 2, 3), h, mode="replay")[0].detach()
+    before = first.numpy().copy()
+    for k in range(3):
+        ys, last = tg.unroll(step, numbers(5, 2, 3, seed=k), h, mode="replay")
+        (ys.sum() + last.sum()).backward()
+    np.testing.assert_array_equal(first.numpy(), before)
+
+
+def test_parts_that_come_and_go_are_seen_by_the_next_walk():
+    model = nn.Sequential(nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=1))
+    model(tg.zeros(1, 2))
+    assert len(model.parameters()) == 4
+    model.append(nn.Linear(2, 2, rng=2))
+    assert [name for name, _ in model.named_parameters()][-1] == "2.bias"
+    model[0].bias = None
+    assert len(model.parameters()) == 5
+    model[1].more = [nn.Linear(2, 2, rng=3)]
+    assert len(model.parameters()) == 7
+    model[1].more.append(nn.Linear(2, 2, rng=4))
+    assert len(model.parameters()) == 9
+    del model[1].more
+    assert len(model.parameters()) == 5
+    other = nn.Sequential(nn.ReLU(), model[1])
+    for _ in range(2):
+        for owner, name in (model, "1"), (other, "1"):
+            owner(tg.zeros(1, 2))
+            assert owner[1]._name == name and owner[1].weight.name == f"{name}.weight"

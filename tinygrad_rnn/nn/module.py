@@ -46,9 +46,9 @@ _OWN = {"_config", "_name", "_modules", "_cells", "_walked", "_named"}
 
 
 class Changes:
-    """How often modules got other parts or names: what was found by a walk over them holds until then."""
+    """The last time that a module got other parts or names: what a walk found holds as long as this is the same object."""
 
-    count = 0
+    last = object()
 
 
 def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -130,9 +130,10 @@ class Module:
         error.args = (f"{path}: {text}",)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if type(value) not in _PLAIN or type(self.__dict__.get(name)) not in _PLAIN:
-            Changes.count += 1
+        other = type(value) not in _PLAIN or type(self.__dict__.get(name)) not in _PLAIN
         object.__setattr__(self, name, value)
+        if other:
+            Changes.last = object()
         if name not in _OWN:
             for path, part in parts(name, value):
                 if isinstance(part, Module):
@@ -143,7 +144,7 @@ class Module:
 
     def _name_parts(self) -> None:
         """Give all modules and parameters below this one their names again; a list may have grown since it was set."""
-        if self.__dict__.get("_named") == Changes.count:
+        if self.__dict__.get("_named") is Changes.last:
             return
         tree, closed = self._walk()
         for module in {id(part): part for part in (self, *(part for _, part in tree)) if isinstance(part, Module)}.values():
@@ -151,34 +152,34 @@ class Module:
                 for path, part in module._members():
                     if part._name != path and isinstance(part, Module):
                         part._rename(path)
-                        Changes.count += 1
+                        Changes.last = object()
         self._name_parameters("", tree)
         if closed:
             # One that shares parts with this one may have given them other names.
-            self.__dict__["_named"] = Changes.count
-            self.__dict__["_walked"] = Changes.count, tree
+            self.__dict__["_named"] = Changes.last
+            self.__dict__["_walked"] = Changes.last, tree
 
     def _walk(self) -> tuple[list[tuple[str, Any]], bool]:
         """Every parameter and module below this one with its path, and whether that holds until an attribute is set: a list may grow."""
         known = self.__dict__.get("_walked")
-        if known is not None and known[0] == Changes.count:
+        if known is not None and known[0] is Changes.last:
             return known[1], True
         tree = list(self._tree())
         attributes = [item for part in (self, *(part for _, part in tree)) if isinstance(part, Module) for item in part.__dict__.items()]
         closed = not any(isinstance(value, list | tuple | dict) and name not in _OWN for name, value in attributes)
         if closed:
-            self.__dict__["_walked"] = Changes.count, tree
+            self.__dict__["_walked"] = Changes.last, tree
         return tree, closed
 
     def _name_parameters(self, prefix: str, tree: Iterable[tuple[str, Any]] | None = None) -> None:
         for path, parameter in self._parameters(self._tree() if tree is None else tree):
             if (parameter._named_by_module or parameter.name is None) and parameter.name != prefix + path:
                 parameter.name, parameter._named_by_module = prefix + path, True
-                Changes.count += 1
+                Changes.last = object()
 
     def __delattr__(self, name: str) -> None:
-        Changes.count += 1
         object.__delattr__(self, name)
+        Changes.last = object()
 
     def _rename(self, name: str | None) -> None:
         object.__setattr__(self, "_name", name)
@@ -410,7 +411,7 @@ class ModuleList(Module):
         if not isinstance(module, Module):
             raise DtypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}")
         self._modules.append(module)
-        Changes.count += 1
+        Changes.last = object()
         self._rename(self._name)
         self._name_parameters("" if self._name is None else f"{self._name}.")
         return self

@@ -304,7 +304,7 @@ class Recurrent(Module):
         layer, direction = divmod(len(self._cells), self.directions)
         name = f"l{layer}{'_reverse' if direction else ''}"
         self._cells.append(cell)
-        Changes.count += 1
+        Changes.last = object()
         if isinstance(cell, Module):
             cell._rename(name)
         self._name_parts()

@@ -248,8 +248,9 @@ class Backward:
         uses = uses_of(self.instructions)
         kept = {p.index for p in self.places if isinstance(p, Value)}
 
-        def alone(side: Sequence[Any], shapes: list[tuple[int, ...]]) -> bool:
-            return all(isinstance(p, Value) and uses[p.index] == 1 and p.index not in kept and self.program.shape(p.index) == s for p, s in zip(side, shapes, strict=True))
+        def alone(side: Sequence[Any], shapes: list[tuple[int, ...]], dtype: Any) -> bool:
+            fit = all(isinstance(p, Value) and uses[p.index] == 1 and p.index not in kept for p in side)
+            return fit and all(self.program.shape(p.index) == s and self.program.dtype(p.index) == dtype for p, s in zip(side, shapes, strict=True))
 
         def written(place: Value) -> bool:
             maker = self.made.get(place.index)
@@ -263,10 +264,11 @@ class Backward:
                 continue
             shapes = [self.program.shape(v.index) for v in values]
             makers = [self.made[v.index] for v in values if v.index in self.made and written(v) and v.index not in self.parts]
-            if len(makers) < len(values) or len({(m.op, len(m.arguments)) for m in makers}) > 1 or len(makers[0].arguments) != 2 or not alone(values, shapes):
+            if len(makers) < len(values) or len({(m.op, len(m.arguments)) for m in makers}) > 1 or len(makers[0].arguments) != 2:
                 continue
             left, right = zip(*(m.arguments for m in makers), strict=True)
-            if not (alone(left, shapes) and alone(right, shapes) and all(map(written, left)) and self.factors.issuperset(p.index for p in right)):
+            dtype = self.program.dtype(whole)
+            if not (all(alone(side, shapes, dtype) for side in (values, left, right)) and all(map(written, left)) and self.factors.issuperset(p.index for p in right)):
                 continue
             first, second = len(self.program.arrays), len(self.program.arrays) + 1
             self.program.arrays += [self.program.arrays[whole]] * 2

@@ -147,12 +147,19 @@ class Plan:
         """The code of what runs before the loop, in memory of the workspace or of a value that is read for the last time where that can be."""
         program, uses = self.laid, uses_of(self.instructions)
         needed = {p.index for p in self.results if isinstance(p, Value)} | self.stored | set(self.view_of)
+
+        def own(instruction: Instruction) -> bool:
+            """Whether a result shares no memory with an operand."""
+            return isinstance(instruction.op.forward, np.ufunc) or instruction.op.name == "matmul" or (self.phase[instruction.result] == LOOP and not is_view(instruction))
+
         for instruction in reversed(self.instructions):
             # What may share memory with what lives on must live on.
-            own = isinstance(instruction.op.forward, np.ufunc) or instruction.op.name == "matmul" or (self.phase[instruction.result] == LOOP and not is_view(instruction))
-            if instruction.result in needed and not own:
+            if instruction.result in needed and not own(instruction):
                 needed |= {p.index for p in flat(instruction) if isinstance(p, Value)}
         shown = set(self.exposed)
+        for instruction in reversed(self.instructions):
+            if instruction.result in shown and not own(instruction):
+                shown |= {p.index for p in flat(instruction) if isinstance(p, Value)}
         self.held = {index for index in self.stored - shown if self.phase.get(index) == HOISTED and functions.get(index) is not None and takes_out(functions[index])}
         """What is stored that is computed before the loop, in memory of the workspace."""
         homes: dict[int, int] = {}
