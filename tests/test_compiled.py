@@ -328,14 +328,16 @@ def test_threads_share_all_rows_once_and_say_what_went_wrong(pause, monkeypatch)
     for rows in (100, 1, 2, 3, 7) * 20:
         seen, ran = [], set()
 
-        def part(first, last, seen=seen, ran=ran):
+        def part(first, last, seen=seen, ran=ran, slow=0.05 * (rows == 100)):
             ran.add(threading.get_ident())
             seen.extend(range(first, last))
             # A call inside of a call that is shared finds all threads taken.
             workers.share(lambda a, b: ran.add(threading.get_ident()), 9, 1)
+            time.sleep(slow)
 
         workers.share(part, rows, 1)
-        assert sorted(seen) == list(range(rows)) and len(ran) == (3 if rows == 1 else min(rows, 3))
+        # What a thread has not begun when the caller is done with its part is the caller's.
+        assert sorted(seen) == list(range(rows)) and len(ran) <= 3 and (rows < 100 or len(ran) == 3)
 
         def fails(first, last, rows=rows):
             if last == rows:

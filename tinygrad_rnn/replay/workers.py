@@ -79,29 +79,45 @@ class Worker:
             self._bell.release()
 
     def finish(self) -> BaseException | None:
-        """Wait for what was given last; gives what went wrong."""
-        before = int(self._given[0]) - 1
-        while _watched()(self._addresses[1], before, TURNS) == before:
-            time.sleep(1e-4)
+        """Wait for what was given last, or do it if the thread has not begun; gives what went wrong."""
+        work = self._taken()
+        if work is not None:
+            return _tried(work)
+        given = int(self._given[0])
+        while (done := int(self._done[0])) != given:
+            if _watched()(self._addresses[1], done, TURNS) == done:
+                time.sleep(1e-4)
         error, self._error = self._error, None
         return error
 
+    def _taken(self) -> tuple[Rows, int, int] | None:
+        with self._lock:
+            work, self._work = self._work, None
+        return work
+
     def _run(self) -> None:
-        done = 0
+        seen = 0
         while True:
-            if _watched()(self._addresses[0], done, TURNS) == done:
+            if _watched()(self._addresses[0], seen, TURNS) == seen:
                 with self._lock:
-                    asleep = self._asleep = bool(self._given[0] == done)
+                    asleep = self._asleep = bool(self._given[0] == seen)
                 if asleep:
                     self._bell.acquire()
-            assert self._work is not None
-            try:
-                self._work[0](*self._work[1:])
-            except BaseException as error:  # for the thread that shares
-                self._error = error
-            self._work = None
-            done += 1
-            self._done += 1
+            seen = int(self._given[0])
+            work = self._taken()
+            if work is not None:
+                self._error = _tried(work)
+            del work
+            self._done[0] = seen
+
+
+def _tried(work: tuple[Rows, int, int]) -> BaseException | None:
+    function, first, last = work
+    try:
+        function(first, last)
+    except BaseException as error:  # for the thread that shares
+        return error
+    return None
 
 
 _WORKERS: list[Worker] = []
