@@ -178,7 +178,7 @@ class _Run:
         wrong = next((m for m in comparison.measured if m.outcome == "differs"), None)
         if wrong is not None:
             self.add(
-                blame(comparison, wrong)
+                blame(comparison, wrong, self.explain)
                 or Finding("inconclusive", f"the derivative of {comparison.subject.name} could not be measured", expected=wrong.expected, error=wrong.error, got=wrong.got)
             )
         report.kinks += comparison.kinks
