@@ -13,7 +13,7 @@ from .compare import Comparison, nudged
 from .localise import blame
 from .records import accuse
 from .report import Finding, GradientMismatch, InconclusiveWarning, Report, Verdict
-from .requirements import buffers, given_requirements, tensor_requirements
+from .requirements import buffers, given_requirements, repeatable, tensor_requirements
 from .subject import Differentiable, Given, Gradient, Modular, Subject
 
 if TYPE_CHECKING:
@@ -150,6 +150,10 @@ class _Run:
         self._numbers(comparison)
         if "jvp" in modes and self.report.verdict is not Verdict.FAIL and isinstance(self.subject, Differentiable):
             self._pushforward(comparison)
+        if self.report.verdict is not Verdict.FAIL:
+            # After many other calls, of other points and cotangents.
+            for finding in repeatable(self.subject, comparison):
+                self.add(finding)
         for name, x, y in zip(self.subject.names, self.subject.xs, before, strict=True):
             if not np.array_equal(x, y, equal_nan=True):
                 self.add(Finding("mutation", f"argument {name} was changed", argument=name))
