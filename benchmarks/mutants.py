@@ -104,21 +104,22 @@ def changes(node):
 
 
 def places(top):
-    """(node, its innermost statement) of a statement of a file: no annotation, nothing that is raised."""
+    """(node, its innermost statement, what is shown of it) of a statement of a file: no annotation, nothing that is raised."""
 
-    def inside(node, statement):
+    def inside(node, statement, shown):
         if isinstance(node, ast.Raise):
             return
-        yield node, statement
+        yield node, statement, shown if isinstance(node, ast.Constant | ast.UnaryOp) else node
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns", "decorator_list"):
                 continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):
-                    yield from inside(child, child if isinstance(child, ast.stmt) else statement)
+                    around = shown if isinstance(node, ast.Tuple | ast.UnaryOp | ast.List | ast.Constant | ast.keyword | ast.Slice) and not isinstance(shown, ast.stmt) else node
+                    yield from inside(child, child if isinstance(child, ast.stmt) else statement, around)
 
     if isinstance(top, ast.FunctionDef | ast.For) or (isinstance(top, ast.Assign) and not isinstance(top.value, ast.BinOp)):
-        yield from inside(top, top)
+        yield from inside(top, top, top)
 
 
 class Mutant:
@@ -126,15 +127,15 @@ class Mutant:
 
     def __init__(self, name, body, at, changed, place, number):
         self.name, self.body, self.at, self.top = name, body, at, changed
-        node, statement = next(itertools.islice(places(changed), place, None))
+        node, statement, shown = next(itertools.islice(places(changed), place, None))
         self.function = getattr(changed, "name", "module")
         self.line = getattr(node, "lineno", statement.lineno)
         last = statement.body[0].lineno - 1 if getattr(statement, "body", None) else statement.end_lineno
         self.lines = set(range(statement.lineno, max(last, statement.lineno) + 1))
         self.targets = {n.id for t in getattr(changed, "targets", ()) for n in ast.walk(t) if isinstance(n, ast.Name)}
-        self.before = _text(node)
+        self.before = _text(shown)
         list(changes(node))[number](node)
-        self.after = _text(node)
+        self.after = _text(shown)
         ast.fix_missing_locations(changed)
 
     @property
@@ -157,6 +158,8 @@ class Mutant:
 def _text(node):
     if isinstance(node, ast.If | ast.While):
         return f"if {ast.unparse(node.test)}"
+    if isinstance(node, ast.arguments):
+        return f"({ast.unparse(node)})"
     return ast.unparse(node)
 
 
@@ -180,7 +183,7 @@ def mutants(name):
     body = ast.parse(path_of(name).read_text()).body
     for at, top in enumerate(body):
         stored = pickle.dumps(top)
-        for place, (node, _) in enumerate(places(top)):
+        for place, (node, _, _) in enumerate(places(top)):
             for number, _ in enumerate(changes(node)):
                 yield Mutant(name, body, at, pickle.loads(stored), place, number)
 
