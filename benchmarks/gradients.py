@@ -128,7 +128,7 @@ def autograd_():
             return pull
 
         defvjp_argnums(custom, maker)
-        check_grads(custom, modes=["rev"], order=1)(*[args[k] for k in chosen])
+        check_grads(custom, tuple(range(len(chosen))), modes=["rev"], order=1)(*[args[k] for k in chosen])
         return PASS
 
     return check
