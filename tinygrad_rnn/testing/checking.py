@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ __all__ = ["check_gradients", "check_module", "check_vjp"]
 
 COVERAGE: Coverage | None = None
 """Where reports are counted; set by ``pytest --gradient-report``."""
+TALLY: Counter[str] = Counter()
+"""How many checks ended with each verdict; ``pytest`` prints it in its closing lines."""
 
 _MODES = ("vjp", "jvp")
 
@@ -111,6 +114,7 @@ def _checked(subject: Subject, order: int, modes: tuple[str, ...], seed: int, ra
     if order == 2 and report.verdict is not Verdict.FAIL and isinstance(subject, Differentiable):
         run.second_order()
     run.finish()
+    TALLY[report.verdict] += 1
     if COVERAGE is not None:
         COVERAGE.add(report, subject)
     if report.verdict is Verdict.FAIL and raises:

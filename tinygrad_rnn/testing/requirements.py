@@ -180,12 +180,13 @@ def _linear(subject: Subject, comparison: Comparison, rng: np.random.Generator) 
     v = comparison.cotangents[0]
     # Two parts, each zero where the other is not: zeros are what a masked loss sends.
     w = -v * (rng.permutation(v.size) % 2 if v.size > 1 else 0.5)
-    first, second = comparison.gradients[0], comparison.pullback(w)
-    minus = comparison.pullback(-_LARGE * v)
-    both = comparison.pullback(v + w)
-    # How far small parts of the cotangent fail to add up is rounding; a rule that is not linear fails by much more at large ones.
-    small = [v * rng.uniform(-1, 1, v.shape) * 2.0 ** (-10 if subject.eps > 1e-12 else -20) for _ in range(2)]
-    pairs = [(comparison.pullback(v + s), comparison.pullback(s)) for s in small]
+    with np.errstate(all="ignore"):
+        first, second = comparison.gradients[0], comparison.pullback(w)
+        minus = comparison.pullback(-_LARGE * v)
+        both = comparison.pullback(v + w)
+        # How far small parts of the cotangent fail to add up is rounding; a rule that is not linear fails by much more at large ones.
+        small = [v * rng.uniform(-1, 1, v.shape) * 2.0 ** (-10 if subject.eps > 1e-12 else -20) for _ in range(2)]
+        pairs = [(comparison.pullback(v + s), comparison.pullback(s)) for s in small]
     outputs = float(np.sum(np.abs(v * np.where(comparison.finite, comparison.y, 0))))
     for k, name in enumerate(subject.names):
         a, b, c, m = first[k], second[k], both[k], minus[k]
