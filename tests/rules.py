@@ -4,6 +4,8 @@
 arguments. ``SECOND`` holds functions of tensors whose first derivative is right and whose second is wrong.
 """
 
+import math
+
 import numpy as np
 
 import tinygrad_rnn as tg
@@ -226,6 +228,10 @@ broken("a shape that broadcasts", lambda x: x.sum(), normal(3, 4))(single(lambda
 broken("not linear in the cotangent", lambda x: np.sin(x), normal(4))(single(lambda x, g: np.cos(x) * np.clip(g, -2, 2)))
 broken("the sign of the cotangent lost", lambda x: np.sin(x).sum(), normal(4))(single(lambda x, g: np.cos(x) * abs(g)))
 broken("NaN in one entry", lambda x: np.sqrt(x * x), lambda rng: (np.append(rng.standard_normal(3), 1e-200),))(single(lambda x, g: g * x / np.sqrt(x * x)))
+broken("NaN where the cotangent is 0", np.exp, normal(7))(single(lambda x, g: np.exp(x + np.log(np.abs(g))) * g / np.abs(g)))
+broken("nothing at all if one cotangent is 0", np.exp, normal(7))(single(lambda x, g: g * np.exp(x) * g.all()))
+_COUNT = []
+broken("wrong at every third call", np.sin, normal(4))(single(lambda x, g: _COUNT.append(0) or g * np.cos(x) * (1 + (len(_COUNT) % 3 == 0) * 1e-3)))
 # Right in one regime, wrong in another.
 broken("elu wrong below 0", lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), lambda rng: (np.array([0.5, 1.5, -0.5, -2.0]),))(
     single(lambda x, g: np.where(x > 0, g, g * np.expm1(x)))
@@ -288,6 +294,9 @@ correct("underflow", lambda x: np.exp(-(x**2)), lambda rng: (np.array([20.0, 0.5
 correct("oscillation, 1e4", lambda x: np.sin(1e4 * x), normal(3))(single(lambda x, g: 1e4 * g * np.cos(1e4 * x)))
 correct("oscillation, 1e6", lambda x: np.sin(1e6 * x), normal(3))(single(lambda x, g: 1e6 * g * np.cos(1e6 * x)))
 correct("sin of large numbers", np.sin, normal(4, scale=1e6))(single(lambda x, g: g * np.cos(x)))
+correct("a tail that rounding makes a staircase", lambda x: x * np.array([0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x]), lambda rng: (np.array([-6.0, -3.0, 0.0, 5.0]),))(
+    single(lambda x, g: g * (np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x]) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)))
+)
 correct("a small ripple", lambda x: x + 1e-6 * np.sin(1e5 * x), normal(3))(single(lambda x, g: g * (1 + 0.1 * np.cos(1e5 * x))))
 correct("a high power", lambda x: x**60, lambda rng: (rng.uniform(0.9, 1.1, 4),))(single(lambda x, g: 60 * g * x**59))
 correct("a chaotic map, 20 times", lambda x: _logistic(x, 20), lambda rng: (rng.uniform(0.2, 0.8, 3),))(single(lambda x, g: g * _logistic_slope(x, 20)))

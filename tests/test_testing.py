@@ -293,3 +293,23 @@ def test_a_change_that_rounding_swallows_is_not_taken_for_none():
     with pytest.warns(InconclusiveWarning, match="could not be told from noise"):
         check_vjp(lambda x: (x + 1e17) - 1e17, lambda args, g: (1.0 * g,), np.array([0.5, -1.0]))
     assert check_vjp(np.floor, lambda args, g: (1.0 * g,), np.array([0.3, 1.7]), raises=False).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("f", "slope", "x"),
+    [
+        (np.sin, np.cos, np.array([1.1e12, -0.7e12, 0.3e12])),
+        (lambda x: np.round(x * 1e6) / 1e6 + x, np.ones_like, np.array([0.3, -1.2])),
+    ],
+    ids=["an oscillation finer than every step", "a staircase"],
+)
+def test_nobody_is_accused_of_what_the_steps_cannot_resolve(f, slope, x):
+    for seed in range(4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InconclusiveWarning)
+            assert check_vjp(f, lambda args, g: (g * slope(args[0]),), x, raises=False, seed=seed).verdict != "fail"
+
+
+def test_a_zero_in_the_cotangent_that_makes_nan_is_named():
+    report = check_vjp(np.exp, lambda args, g: (np.exp(args[0]) * g * g / g,), np.linspace(-1, 1, 9), raises=False)
+    assert report.verdict == "fail" and "not for one with zeros" in str(report)

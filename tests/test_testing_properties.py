@@ -353,8 +353,25 @@ def test_the_report_of_a_suite(pytester_like):
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
     assert rows["matmul"][1:4] == ["2", "2", "jvp"] and "with-zeros" in rows["matmul"] and "large" in rows["tanh"]
     assert rows["Linear"][1] == "1" and rows["sin"][1] == "1"
-    assert rows["log"][-1] == "1" and "1 inconclusive" in text and "1 tests skipped" in text
+    assert rows["log"][-1] == "1" and "1 inconclusive" in text
+    assert "gradient checks: 4, 1 inconclusive; 1 tests skipped, 0 tests xfailed" in text
     assert "not checked" in " ".join(rows["conv2d"]) and "not checked" in " ".join(rows["LSTM"])
+
+
+def test_a_suite_says_what_was_inconclusive_without_being_asked(pytester_like):
+    text = pytester_like(
+        """
+        import numpy as np, pytest, tinygrad_rnn as tg
+        def test_one():
+            tg.testing.check_gradients(tg.tanh, np.array([0.5]))
+        def test_two():
+            pass
+        @pytest.mark.skip
+        def test_three(): ...
+        """,
+        "-q",
+    )
+    assert "gradient checks: 1, 0 inconclusive; 1 tests skipped" in text and "gradients checked" not in text
 
 
 @pytest.fixture
@@ -363,11 +380,11 @@ def pytester_like(tmp_path):
     import sys
     import textwrap
 
-    def run(code):
+    def run(code, option="--gradient-report"):
         (tmp_path / "test_it.py").write_text(textwrap.dedent(code))
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "tinygrad_rnn.testing.plugin", "--gradient-report", "-p", "no:cacheprovider", str(tmp_path)]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tinygrad_rnn.testing.plugin", option, "-p", "no:cacheprovider", str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert "2 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+        assert not done.returncode, done.stdout + done.stderr
         return done.stdout
 
     return run

@@ -128,9 +128,10 @@ def power_x(g: Array, x: Array, y: Array) -> Array:
             return g
         if y == 2:
             return 2.0 * g * x
-        if y > 1:
+        whole = float(y).is_integer()
+        if y > 1 and whole:
             return y * g * x ** (y - 1)
-        g, x = steady(g, x, x == 0 if float(y).is_integer() else ~(x > 0))
+        g, x = steady(g, x, x == 0 if whole else ~(x > 0))
         return y * g * x ** (y - 1)
     singular = ((x == 0) & (y < 1)) | ((x < 0) & (y != floor(y)))
     idle = ((g == 0) & singular) | ((x == 0) & (y == 0))
@@ -503,12 +504,14 @@ def hypot(x: Array, y: Array) -> Any:
 
 @hypot.rule
 def hypot_x(g: Array, x: Array, out: Array) -> Array:
-    return g * x / where(out == 0, 1.0, out)
+    zero = out == 0
+    return where(zero, 0.0, g) * x / where(zero, 1.0, out)
 
 
 @hypot.rule
 def hypot_y(g: Array, y: Array, out: Array) -> Array:
-    return g * y / where(out == 0, 1.0, out)
+    zero = out == 0
+    return where(zero, 0.0, g) * y / where(zero, 1.0, out)
 
 
 @primitive(np.sinh)

@@ -149,8 +149,9 @@ _NUMPY: dict[Any, Any] = {
     np.cross: linalg.cross, np.trace: linalg.trace, np.diagonal: linalg.diagonal, np.diag: linalg.diag, np.tril: linalg.tril, np.triu: linalg.triu,
     np.linalg.norm: reduction.norm, np.average: reduction.average, np.median: indexing.median,
     np.take: indexing.take, np.take_along_axis: indexing.take_along_axis, np.sort: indexing.sort, np.astype: astype,
-    np.linalg.outer: linalg.outer, np.linalg.matmul: linalg.matmul, np.linalg.tensordot: linalg.tensordot, np.linalg.diagonal: lambda x, /, *, offset=0: linalg.diagonal(x, offset, -2, -1),
-    np.linalg.trace: lambda x, /, *, offset=0: linalg.trace(x, offset, -2, -1), np.linalg.cross: linalg.cross,
+    np.linalg.outer: lambda x1, x2, /: linalg.outer(x1, x2), np.linalg.matmul: lambda x1, x2, /: linalg.matmul(x1, x2),
+    np.linalg.tensordot: lambda x1, x2, /, *, axes=2: linalg.tensordot(x1, x2, axes), np.linalg.diagonal: lambda x, /, *, offset=0: linalg.diagonal(x, offset, -2, -1),
+    np.linalg.trace: lambda x, /, *, offset=0: linalg.trace(x, offset, -2, -1), np.linalg.cross: lambda x1, x2, /, *, axis=-1: linalg.cross(x1, x2, axis),
     np.matrix_transpose: lambda x, /: shaping.swapaxes(x, -1, -2), np.linalg.matrix_transpose: lambda x, /: shaping.swapaxes(x, -1, -2),
 }  # fmt: skip
 for _function, _operation in _NUMPY.items():

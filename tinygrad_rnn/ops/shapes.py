@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 from ..errors import AxisError, DtypeError
-
-Axis = int | Sequence[int] | None
 
 
 def axes_of(what: str, axis: Any, ndim: int) -> tuple[int, ...]:
@@ -52,8 +49,3 @@ def kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
 def count(shape: tuple[int, ...], axis: Any, what: str = "reduction") -> int:
     """How many elements a reduction combines."""
     return math.prod(shape[k] for k in axes_of(what, axis, len(shape)))
-
-
-def static_axis(axis: Any) -> Any:
-    """An axis argument in a form that a record can keep."""
-    return tuple(axis) if isinstance(axis, list) else axis

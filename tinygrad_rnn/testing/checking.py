@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from .compare import Comparison, nudged
 from .localise import blame
 from .records import accuse
 from .report import Finding, GradientMismatch, InconclusiveWarning, Report, Verdict
-from .requirements import buffers, given_requirements, tensor_requirements
+from .requirements import buffers, given_requirements, repeatable, tensor_requirements
 from .subject import Differentiable, Given, Gradient, Modular, Subject
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ __all__ = ["check_gradients", "check_module", "check_vjp"]
 
 COVERAGE: Coverage | None = None
 """Where reports are counted; set by ``pytest --gradient-report``."""
+TALLY: Counter[str] = Counter()
+"""How many checks ended with each verdict; ``pytest`` prints it in its closing lines."""
 
 _MODES = ("vjp", "jvp")
 
@@ -111,6 +114,7 @@ def _checked(subject: Subject, order: int, modes: tuple[str, ...], seed: int, ra
     if order == 2 and report.verdict is not Verdict.FAIL and isinstance(subject, Differentiable):
         run.second_order()
     run.finish()
+    TALLY[report.verdict] += 1
     if COVERAGE is not None:
         COVERAGE.add(report, subject)
     if report.verdict is Verdict.FAIL and raises:
@@ -150,6 +154,10 @@ class _Run:
         self._numbers(comparison)
         if "jvp" in modes and self.report.verdict is not Verdict.FAIL and isinstance(self.subject, Differentiable):
             self._pushforward(comparison)
+        if self.report.verdict is not Verdict.FAIL:
+            # After many other calls, of other points and cotangents.
+            for finding in repeatable(self.subject, comparison):
+                self.add(finding)
         for name, x, y in zip(self.subject.names, self.subject.xs, before, strict=True):
             if not np.array_equal(x, y, equal_nan=True):
                 self.add(Finding("mutation", f"argument {name} was changed", argument=name))
@@ -178,7 +186,7 @@ class _Run:
         wrong = next((m for m in comparison.measured if m.outcome == "differs"), None)
         if wrong is not None:
             self.add(
-                blame(comparison, wrong)
+                blame(comparison, wrong, self.explain)
                 or Finding("inconclusive", f"the derivative of {comparison.subject.name} could not be measured", expected=wrong.expected, error=wrong.error, got=wrong.got)
             )
         report.kinks += comparison.kinks

@@ -63,8 +63,9 @@ def estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimat
         # Values that are large beside the one at the point have the rounding of their own size.
         noise = np.maximum(floor, _noise(steps, ahead, behind)) + EPS * np.nan_to_num(np.abs(ahead) + np.abs(behind), posinf=0, neginf=0)
         value, error = _extrapolated(steps, _known((ahead - behind) / (2 * h), ahead, behind), noise, 2)
-        right, right_error = _extrapolated(steps, _known(ahead / h, ahead, ahead), noise, 1)
-        left, left_error = _extrapolated(steps, _known(-behind / h, behind, behind), noise, 1)
+        one_sided = np.hstack([_known(ahead / h, ahead, ahead), _known(-behind / h, behind, behind)])
+        sides, side_errors = _extrapolated(steps, one_sided, np.hstack([noise, noise]), 1)
+        (right, left), (right_error, left_error) = np.split(sides, 2), np.split(side_errors, 2)
     return Estimate(value, error, left, left_error, right, right_error, noise[-1])
 
 
@@ -114,6 +115,9 @@ def _extrapolated(steps: Array, plain: Array, noise: Array, power: int) -> tuple
     own[1:] /= shrink[:, None]
     allowed = 4 * np.nan_to_num(own) + 4 * local
     best, least = np.full(columns, np.nan), np.full(columns, np.inf)
+    later = np.tri(count, k=-1, dtype=bool).T[:, :, None]
+    known = np.isfinite(plain)[None] & later
+    ratio = (steps[None, :] / steps[:, None])[:, :, None]
     row = plain
     for j in range(min(_COLUMNS, count)):
         if j:
@@ -126,15 +130,15 @@ def _extrapolated(steps: Array, plain: Array, noise: Array, power: int) -> tuple
         else:
             error = np.abs(plain - previous)
         error = error + local
-        usable = np.isfinite(error)
-        for k in np.flatnonzero(usable.any(axis=1)):
-            total = error[k]
-            if k + 1 < count:
-                apart = np.abs(plain[k + 1 :] - row[k])
-                # A little more than the noise was measured to be is noise; much more is structure.
-                noisy = apart <= allowed[k + 1 :] + 64 * local[k + 1 :]
-                charge = np.where(noisy, apart * steps[k + 1 :, None] / steps[k], apart)
-                total = total + np.where(np.isfinite(apart) & ~(apart <= allowed[k + 1 :]), charge, 0).max(axis=0)
-            better = usable[k] & (total < least)
-            best[better], least[better] = row[k][better], total[better]
+        # What each candidate (first axis) is charged for the differences at smaller steps (second axis) that disagree with it.
+        apart = np.abs(plain[None] - row[:, None])
+        # A little more than the noise was measured to be is noise; much more is structure.
+        noisy = apart <= (allowed + 64 * local)[None]
+        charge = np.where(noisy, apart * ratio, apart)
+        total = error + np.where(known & np.isfinite(apart) & ~(apart <= allowed[None]), charge, 0).max(axis=1)
+        total[~np.isfinite(error)] = np.inf
+        chosen = np.argmin(total, axis=0)[None]
+        smallest = np.take_along_axis(total, chosen, 0)[0]
+        better = smallest < least
+        best[better], least[better] = np.take_along_axis(row, chosen, 0)[0][better], smallest[better]
     return best, least

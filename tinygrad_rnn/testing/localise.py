@@ -20,14 +20,14 @@ def blame(comparison: Comparison, culprit: Measured, whole: bool = True) -> Find
     """The argument, the index and the ratio of a discrepancy, found by halving: O(log n) directions.
 
     None if the discrepancy is not there when it is measured again, in one argument or in all, with other steps. Not
-    ``whole`` stops at the argument.
+    ``whole`` stops at the first argument.
     """
     subject, k = comparison.subject, culprit.cotangent
     direction = comparison.directions[culprit.direction]
     floor = subject.rounding(comparison.cotangents[k])
     finding = Finding("value", f"the gradient of {subject.name} is wrong", expected=culprit.expected, error=culprit.error, got=culprit.got)
     parts = [(a, comparison.only(direction, a)) for a, n in enumerate(comparison.sizes) if n]
-    found = _worst((a, comparison.measure(part, k, AGAIN, floor)) for a, part in parts if any(u.any() for u in part))
+    found = _worst(((a, comparison.measure(part, k, AGAIN, floor)) for a, part in parts if any(u.any() for u in part)), first=not whole)
     if found is None:
         return None if len(parts) == 1 or _worst(iter([(0, comparison.measure(direction, k, AGAIN, floor))])) is None else finding
     a, measured = found
@@ -57,13 +57,15 @@ def blame(comparison: Comparison, culprit: Measured, whole: bool = True) -> Find
     return finding
 
 
-def _worst(candidates: Iterator[tuple[Any, Measured]]) -> tuple[Any, Measured] | None:
+def _worst(candidates: Iterator[tuple[Any, Measured]], first: bool = False) -> tuple[Any, Measured] | None:
     best, ratio = None, 1.0
     for name, m in candidates:
         apart = abs(m.got - m.expected)
         current = math.inf if not math.isfinite(m.got) else apart / m.tolerance if m.tolerance else math.inf if apart else 0.0
         if current > ratio:
             best, ratio = (name, m), current
+            if first:
+                break
     return best
 
 

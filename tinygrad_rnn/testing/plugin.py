@@ -1,4 +1,4 @@
-"""``pytest --gradient-report``: at the end of a run, a table of what the gradient checks in it covered."""
+"""What pytest says of gradient checks: how many were inconclusive, and, with ``--gradient-report``, a table of what they covered."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ def pytest_unconfigure(config: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
-    if not config.getoption("--gradient-report"):
-        return
     from . import checking
 
-    terminalreporter.section("gradients checked")
-    terminalreporter.write_line(checking.COVERAGE.table() if checking.COVERAGE is not None else "nothing")
-    for name in ("skipped", "xfailed"):
-        terminalreporter.write_line(f"{len(terminalreporter.stats.get(name, []))} tests {name}")
+    if config.getoption("--gradient-report"):
+        terminalreporter.section("gradients checked")
+        terminalreporter.write_line(checking.COVERAGE.table() if checking.COVERAGE is not None else "nothing")
+    total = sum(checking.TALLY.values())
+    if total:
+        # What was not checked is not to be taken for what passed.
+        left_out = ", ".join(f"{len(terminalreporter.stats.get(name, []))} tests {name}" for name in ("skipped", "xfailed"))
+        terminalreporter.write_line(f"gradient checks: {total}, {checking.TALLY['inconclusive']} inconclusive; {left_out}")

@@ -18,14 +18,14 @@ _SLACK, _LARGE = 64, 1024
 
 def given_requirements(subject: Subject, comparison: Comparison, rng: np.random.Generator) -> Iterator[Finding]:
     """The requirements on the numbers of a hand-written pullback."""
-    yield from _repeatable(subject, comparison)
+    yield from repeatable(subject, comparison)
     yield from _linear(subject, comparison, rng)
 
 
 def tensor_requirements(subject: Subject, comparison: Comparison, rng: np.random.Generator) -> Iterator[Finding]:
     """The requirements on the engine's gradients; shapes and dtypes are the sweep's own business."""
     assert isinstance(subject, Differentiable)
-    yield from _repeatable(subject, comparison)
+    yield from repeatable(subject, comparison)
     yield from _linear(subject, comparison, rng)
     if subject.arguments.single:
         yield from _float32(subject, comparison)
@@ -153,14 +153,14 @@ def _float32(subject: Differentiable, comparison: Comparison) -> Iterator[Findin
     yield from _compared_in_float32(subject, wide, found, lambda values: subject.linearise(values)[1](v))
 
 
-def _repeatable(subject: Subject, comparison: Comparison) -> Iterator[Finding]:
+def repeatable(subject: Subject, comparison: Comparison) -> Iterator[Finding]:
     """The same call gives the same answer, to a few last bits."""
     again = subject.value(subject.xs)
     slack = _SLACK * subject.eps
     if again.shape != comparison.y.shape or not _close(again, comparison.y, slack):
         yield Finding("determinism", f"{subject.name} gives other values when it is called again with the same arguments")
         return
-    for v, gradient in zip(comparison.cotangents[:1], comparison.gradients[:1], strict=True):
+    for v, gradient in zip(comparison.cotangents[[0, 0]], comparison.gradients[:1] * 2, strict=True):
         for name, a, b in zip(subject.names, gradient, comparison.pullback(v), strict=True):
             if not _close(a, b, slack):
                 yield Finding("determinism", f"the gradient of {subject.name} for {name} is another one when it is asked for again", argument=name)
@@ -178,22 +178,28 @@ def _linear(subject: Subject, comparison: Comparison, rng: np.random.Generator) 
     if not comparison.y.size:
         return
     v = comparison.cotangents[0]
-    w = rng.standard_normal(v.shape) * (v != 0)
-    if subject.eps > 1e-12:
-        w = w.astype(np.float32).astype(np.float64)
-    first, second = comparison.gradients[0], comparison.pullback(w)
-    minus = comparison.pullback(-_LARGE * v)
-    both = comparison.pullback(v + w)
-    # How far small parts of the cotangent fail to add up is rounding; a rule that is not linear fails by much more at large ones.
-    small = [v * rng.uniform(-1, 1, v.shape) * 2.0 ** (-10 if subject.eps > 1e-12 else -20) for _ in range(2)]
-    pairs = [(comparison.pullback(v + s), comparison.pullback(s)) for s in small]
+    # Two parts, each zero where the other is not: zeros are what a masked loss sends.
+    w = -v * (rng.permutation(v.size) % 2 if v.size > 1 else 0.5)
+    with np.errstate(all="ignore"):
+        first, second = comparison.gradients[0], comparison.pullback(w)
+        minus = comparison.pullback(-_LARGE * v)
+        both = comparison.pullback(v + w)
+        # How far small parts of the cotangent fail to add up is rounding; a rule that is not linear fails by much more at large ones.
+        small = [v * rng.uniform(-1, 1, v.shape) * 2.0 ** (-10 if subject.eps > 1e-12 else -20) for _ in range(2)]
+        pairs = [(comparison.pullback(v + s), comparison.pullback(s)) for s in small]
+    outputs = float(np.sum(np.abs(v * np.where(comparison.finite, comparison.y, 0))))
     for k, name in enumerate(subject.names):
         a, b, c, m = first[k], second[k], both[k], minus[k]
         noises = [np.abs(moved[k] - a - part[k]) for moved, part in pairs]
+        if np.isfinite(a).all() and not (np.isfinite(b).all() and np.isfinite(c).all()):
+            yield Finding("linearity", f"the gradient of {subject.name} for {name} is finite for one cotangent, and not for one with zeros", argument=name)
+            return
         if not all(np.isfinite(part).all() for part in (a, b, c, m, *noises)):
             continue
         spread = max(float(np.max(noise, initial=0)) for noise in noises) + subject.eps * float(np.max(np.abs(a) + np.abs(b), initial=0))
         tiny = float(np.finfo(np.float32 if subject.eps > 1e-12 else np.float64).tiny)
-        if np.any(np.abs(m / _LARGE + a) > _SLACK * spread + tiny) or np.any(np.abs(c - a - b) > _SLACK * spread + tiny):
+        # What a large part of the cotangent absorbs of a small one is no more than rounding of the values is.
+        absorbed = subject.eps * outputs / comparison.scales[k]
+        if np.any(np.abs(m / _LARGE + a) > _SLACK * spread + tiny) or np.any(np.abs(c - a - b) > _SLACK * (spread + absorbed) + tiny):
             yield Finding("linearity", f"the gradient of {subject.name} for {name} is not linear in the cotangent", argument=name)
             return
