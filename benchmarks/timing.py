@@ -23,7 +23,10 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 BUDGET, FEWEST, MOST = 1.0, 3, 15
 """Rounds go on for so many seconds, but there are so many of them at least and at most."""
 
-_SHORT, _LONG, _PAUSE = 0.02, 0.25, 0.04
+_SHORT, _LONG = 0.02, 0.25
+
+_PAUSE = 0.13
+"""OpenBLAS's threads look for work for 110 ms before they sleep."""
 
 
 @functools.cache
@@ -81,7 +84,7 @@ def in_numpy(threads: int, variant: str = "never") -> Iterator[None]:
     """With so many threads, and loops in NumPy alone, or by size in machine code if the variant is ``compiled``.
 
     Plans are made for one or the other, so each variant has its own. Beside the threads of machine code BLAS has one:
-    its own look for work without a pause for some 25 ms after each product, on the processors that the others need.
+    its own look for work without a pause for 110 ms after each product, on the processors that the others need.
     """
     setting = {"TINYGRAD_RNN_COMPILE": "" if variant == "compiled" else "never"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     others = dict(PLANS)

@@ -11,6 +11,11 @@ import numpy as np
 from ..core.tape import Constant, Record
 from ..replay.expanding import Expanded
 
+def _long(record: Record) -> list[int]:
+    """The axes that are longer than 1."""
+    return [n for n in record.shape if n != 1]
+
+
 VIEWS = frozenset("transpose swapaxes expand_dims squeeze moveaxis astype copy broadcast_to positive".split())
 LaneKey = tuple[Any, ...]
 
@@ -222,7 +227,7 @@ class Reading:
                 else:
                     record, index = source, k if before is None else (before, k)
                     break
-            elif op in VIEWS and parent is not None:
+            elif parent is not None and (op in VIEWS or (op == "reshape" and _long(record) == _long(parent))):
                 record = parent
             else:
                 break
