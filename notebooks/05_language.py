@@ -48,11 +48,11 @@ if found:
     texts = plays(found.submodule_search_locations[0])
     text = "\n\n".join(texts[name] for name in texts if name not in HELD_OUT)
     unseen = "\n\n".join(texts[name] for name in HELD_OUT)
-    settings = (256, 6, 0.0) if FULL else (160, 1, 0.0)
+    settings = (256, 3, 16, 0.006, 0.0) if FULL else (160, 2, 16, 0.01, 0.0)
 else:
     text, _, unseen = data.split(data.reference_text())
-    settings = (256, 24, 0.2) if FULL else (160, 9, 0.0)
-HIDDEN, EPOCHS, DROPOUT = settings
+    settings = (256, 24, 32, 0.005, 0.2) if FULL else (160, 9, 32, 0.005, 0.0)
+HIDDEN, EPOCHS, STREAMS, RATE, DROPOUT = settings
 vocabulary = data.Vocabulary.from_text(text + unseen)
 training, test = vocabulary.encode(text), vocabulary.encode(unseen)
 print(f"{len(text):,} characters to learn from, {len(vocabulary)} symbols; for the test {len(test):,}")
@@ -82,7 +82,7 @@ tg.graph(nn.functional.cross_entropy(logits, ids[1:], axis=-1), gradients=True)
 # %% [markdown]
 # ## Training
 #
-# Thirty-two streams of the text are read side by side, 64 characters at a time. The state goes on from window to window, the gradient does not: truncated backpropagation through time.
+# Several streams of the text are read side by side, 64 characters at a time. The state goes on from window to window, the gradient does not: truncated backpropagation through time.
 
 
 # %%
@@ -97,9 +97,9 @@ def bits(ids):
 
 
 start = {name: weight.numpy().copy() for name, weight in model.state_dict().items()}
-windows = data.windows(training, 64, 32, rng=SEED)
+windows = data.windows(training, 64, STREAMS, rng=SEED)
 position = windows.state_dict()
-optimizer = optim.Adam(model.parameters(), lr=0.005)
+optimizer = optim.Adam(model.parameters(), lr=RATE)
 schedule = optim.CosineAnnealingLR(optimizer, EPOCHS * len(windows))
 history = train.fit(model, windows, loss, optimizer, epochs=EPOCHS, schedule=schedule, clip=1.0, progress=False)
 learnt = bits(test)
@@ -150,7 +150,7 @@ if importlib.util.find_spec("torch"):
     peer = Peer()
     take(start)
     windows.load_state_dict(position)
-    other, losses = torch.optim.Adam(peer.parameters(), lr=0.005), []
+    other, losses = torch.optim.Adam(peer.parameters(), lr=RATE), []
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(other, EPOCHS * len(windows))
     for _ in range(EPOCHS if FULL else 1):
         for window in windows:

@@ -7,9 +7,9 @@ import pkgutil
 import re
 import types
 
+import covers
 import pytest
 
-import covers
 import tinygrad_rnn as tg
 
 MODULES = [m.name for m in pkgutil.walk_packages(tg.__path__, "tinygrad_rnn.") if not m.name.endswith("__main__")]
