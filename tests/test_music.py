@@ -60,6 +60,7 @@ def test_parts_and_voices_sound_together(tmp_path):
     # A measure that one part does not fill ends where the other does; parts count in units of their own.
     two = score([rest(1), note("A", 4, 2)], [note("E", 5, 4), note("C", 5, 4)]).replace("<divisions>2</divisions>", "<divisions>4</divisions>", 1)
     assert ones(rolled(tmp_path, two, step=0.5)) == [(0, E5), (1, E5), (2, E5), (3, E5), (4, A4), (4, C5), (5, C5), (6, C5), (7, C5)]
+    assert ones(rolled(tmp_path, score([note("E", 5, 4), note("C", 5, 2)], [rest(2), note("A", 4, 2)]))) == [(0, E5), (1, E5), (2, A4), (2, C5)]
 
 
 def test_the_first_bar_line_is_on_the_grid(tmp_path):

@@ -40,7 +40,7 @@ def piano_roll(path: str | os.PathLike[str], *, step: float = 1.0, common_key: b
     ...     data.piano_roll(path).nonzero()
     (array([0, 1]), array([48, 48]))
     """
-    if not step > 0:
+    if not 0 < step < math.inf:
         raise ValueError(f"piano_roll: step must be a positive number of quarter notes, got {step!r}")
     return _roll(path, _score(path), step, common_key)
 
