@@ -248,7 +248,7 @@ for clip, name in ((1.0, "clipped"), (np.inf, "not clipped")):
 assert saturated[np.inf] > 2 * saturated[1.0]
 
 # %% [markdown]
-# `weight_report` looks at the weights and at one more update of them: how large they are, how far the update goes in proportion, and which units are saturated.
+# `weight_report` looks at the weights and at one more update of them. An update of a thousandth of a weight's size refines it; one of a quarter throws it about. No unit counts as saturated, which would be beyond 0.99 nine times in ten.
 
 # %%
 for clip, name in ((1.0, "clipped"), (np.inf, "not clipped")):
