@@ -116,6 +116,8 @@ assert learnt < min(ngrams.values()) - 0.05
 # %% [markdown]
 # On the reference topics `SEED` 0, 1 and 2 gave 1.888, 1.899 and 1.877 bits, where the best n-gram model has 2.025; `FULL=1`, 256 units for 24 epochs with dropout, gave 1.797 with seed 0. (Python 3.11's topics; they differ a little between versions.)
 #
+# On Shakespeare the short setting gave what stands above; `FULL=1` at commit 565d659 with seed 0, 256 units that read the 29 plays twice (five minutes of one core), gave 2.133 bits on the nine others, where the 1- to 6-gram models have 4.807, 3.613, 2.926, 2.499, 2.311 and 2.300; its unit that goes along the line has a correlation of 0.70.
+#
 # ## The same in PyTorch
 #
 # Names and layouts are PyTorch's, so that the weights fit as they are. From the same start, with the same windows, the same losses follow; and the trained weights need the same bits there.
