@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 import re
-import zipfile
 from collections.abc import Iterator
-from fractions import Fraction
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.tensor import get_default_dtype
 from .text import check_file
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 LOWEST, KEYS = 21, 88
@@ -83,6 +84,9 @@ def chorales(*, step: float = 1.0, common_key: bool = False) -> dict[str, np.nda
 
 
 def _score(path: str | os.PathLike[str]) -> ElementTree.Element:
+    import zipfile
+    from xml.etree import ElementTree
+
     check_file("piano_roll", path)
     try:
         if zipfile.is_zipfile(path):
@@ -101,6 +105,8 @@ def _score(path: str | os.PathLike[str]) -> ElementTree.Element:
 
 
 def _roll(path: str | os.PathLike[str], score: ElementTree.Element, step: float, common_key: bool) -> np.ndarray:
+    from fractions import Fraction
+
     fifths = int(score.findtext(".//key/fifths") or 0) if common_key else 0
     shift = (6 - 7 * fifths) % 12 - 6
     # All times are whole numbers of a unit that divides the step and every note.
