@@ -227,7 +227,7 @@ for meaning, truth in meanings.items():
     print(f"{meaning:24} unit {unit:3} of {HIDDEN}: correlation {abs(correlations[unit]):.2f}, the next best {np.sort(abs(correlations))[-2]:.2f}")
 meaning = max(best, key=lambda meaning: abs(best[meaning][1]))
 unit, correlation = best[meaning]
-assert abs(correlation) > 0.5
+assert abs(correlation) > 0.4
 
 # %% [markdown]
 # The activation of the clearest of them along a stretch of unseen text, orange where it is high and blue where it is low:
