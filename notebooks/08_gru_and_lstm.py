@@ -29,13 +29,13 @@ FULL = "FULL" in os.environ
 # %% [markdown]
 # ## The cell state's path, and a residual connection
 #
-# First an LSTM whose forget gates are open; the lines carry the gradient of the last state on its way back.
+# First an LSTM whose forget gates are open; the lines carry the gradient of its last states on its way back.
 
 # %%
 x = tg.tensor(np.random.default_rng(0).standard_normal((4, 2, 3)), name="x")
 lstm = nn.LSTM(3, 4, forget_bias=5.0, dtype=np.float64, rng=0)
 _, (h, c) = lstm(x)
-picture = tg.graph((c * c).sum(), gradients=True, name="LSTM, forget gates open")
+picture = tg.graph((c * c).sum() + (h * h).sum(), gradients=True, name="LSTM, forget gates open")
 picture
 
 
@@ -140,8 +140,7 @@ figure, axes = plt.subplots(figsize=(7, 3))
 for name in MODELS:
     errors = trained[name, 0][1]
     axes.plot(50 * np.arange(1, len(errors) + 1), errors, label=name)
-axes.axhline(1 / 6, color="0.5", linestyle="--", linewidth=0.8)
-axes.text(axes.get_xlim()[1], 1 / 6 * 0.9, "always answering 1", fontsize=8, color="0.4", ha="right", va="top")
+axes.axhline(1 / 6, color="0.5", linestyle="--", linewidth=0.8, label="always answering 1")
 axes.set_yscale("log")
 axes.set_xlabel("training step")
 axes.set_ylabel("mean squared error")

@@ -7,6 +7,7 @@ import pkgutil
 import re
 import types
 
+import covers
 import pytest
 
 import tinygrad_rnn as tg
@@ -56,3 +57,18 @@ def test_notebook_and_its_text_are_a_pair(path):
     assert [(c.cell_type, c.source) for c in notebook.cells] == [(c.cell_type, c.source) for c in text.cells]
     assert path.stat().st_size < 1_000_000
     assert all(c.outputs or c.execution_count for c in notebook.cells if c.cell_type == "code")
+
+
+def test_every_notebook_of_the_lecture_has_a_cover():
+    assert set(covers.COVERS) == {path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")}
+    files = {covers.cover(name)[0] for name in covers.COVERS}
+    assert files == {path.name for path in covers.FOLDER.iterdir()}, "python tests/covers.py writes the pictures again"
+    assert sum(path.stat().st_size for path in covers.FOLDER.iterdir()) < 1_500_000
+
+
+@pytest.mark.parametrize("name", covers.COVERS)
+def test_a_cover_is_the_picture_in_the_notebook_and_leads_to_it(name):
+    file, content = covers.cover(name)
+    assert (covers.FOLDER / file).read_bytes() == content, "python tests/covers.py writes the pictures again"
+    link = rf'\[<img src="notebooks/covers/{file}" [^>]*alt="[^"]+"[^>]*>\]\(notebooks/{name}\.ipynb\)'
+    assert len(re.findall(link, README.read_text(encoding="utf-8"))) == 1

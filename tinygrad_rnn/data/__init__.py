@@ -15,6 +15,7 @@ Arrays have time first: (time, batch, features) and (time, batch). Symbols are i
 from .batches import batches, collate, pad
 from .corpora import labelled_csv, pairs
 from .epochs import Epochs
+from .music import chorales, piano_roll
 from .ngrams import WittenBell
 from .tasks import adding_problem, copy_memory, temporal_order
 from .text import read_text, reference_text, split, tokenize
@@ -28,11 +29,13 @@ __all__ = [
     "WittenBell",
     "adding_problem",
     "batches",
+    "chorales",
     "collate",
     "copy_memory",
     "labelled_csv",
     "pad",
     "pairs",
+    "piano_roll",
     "read_text",
     "reference_text",
     "split",
