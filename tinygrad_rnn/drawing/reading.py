@@ -11,6 +11,7 @@ import numpy as np
 from ..core.tape import Constant, Record
 from ..replay.expanding import Expanded
 
+
 def _long(record: Record) -> list[int]:
     """The axes that are longer than 1."""
     return [n for n in record.shape if n != 1]
