@@ -58,7 +58,7 @@ def as_pairs(reverse=False):
 # %% [markdown]
 # ## The network
 #
-# Left the encoder, which reads 9, 5. Its last state is the decoder's first one, and all that it knows unless attention lets the decoder look at every state of the encoder: the lines that come from the upper left. The gradient takes both ways.
+# Left the encoder, which reads 1, 9, 5. Its last state is the decoder's first one, and all that it knows unless attention lets the decoder look at every state of the encoder: the lines that come from the upper left. The gradient takes both ways.
 
 
 # %%
@@ -71,7 +71,7 @@ def loss(model, batch):
     return nn.functional.cross_entropy(model(source, target, lengths), target[1:], ignore_index=model.pad, axis=-1)
 
 
-example = data.collate([(digits.encode("95"), np.array([1, *french.encode(spelled(95)), 2]))])
+example = data.collate([(digits.encode("195"), np.array([1, *french.encode(spelled(195)), 2]))])
 tg.graph(loss(network("general"), example), depth="cell", gradients=True)
 
 # %% [markdown]
@@ -148,12 +148,18 @@ if len(tokens) > 10_000:
     sentences = np.concatenate([target for _, target in learning])
     floors = {n: data.WittenBell(n, num_symbols=len(french)).fit(sentences) for n in (1, 2, 3)}
     floors = {n: float(-np.log2(np.concatenate([model.probabilities(target)[1:] for _, target in asked])).mean()) for n, model in floors.items()}
-    model = nn.EncoderDecoder(len(english), len(french), 64, embedding_dim=48, cell="gru", attention="general", bidirectional=True, dropout=0.1, rng=SEED)
-    learn(model, learning, 4, 0.006)
-    with tg.no_grad():
-        bits = loss(model, data.collate(asked)).item() / np.log(2)
-    print("n-grams", {n: round(floor, 2) for n, floor in floors.items()}, f"bits a word; with the source {bits:.2f}")
-    assert bits < min(floors.values()) - 0.3
+    print("n-grams", {n: round(floor, 2) for n, floor in floors.items()}, "bits a word")
+    bits = {}
+    for name, attention in (("with attention", "general"), ("without attention", None)):
+        model = nn.EncoderDecoder(len(english), len(french), 64, embedding_dim=48, cell="gru", attention=attention, bidirectional=True, dropout=0.1, rng=SEED)
+        learn(model, learning, 4, 0.006)
+        with tg.no_grad():
+            bits[name] = loss(model, data.collate(asked)).item() / np.log(2)
+        print(f"with the source, {name} {bits[name]:.2f} bits a word")
+    assert max(bits.values()) < min(floors.values()) - 0.3
+
+# %% [markdown]
+# Sentences of at most seven words fit into the encoder's last state, and four epochs are few: here the network without attention is ahead. What it writes:
 
 # %%
 if len(tokens) > 10_000:
