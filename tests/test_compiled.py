@@ -348,6 +348,29 @@ def test_threads_share_all_rows_once_and_say_what_went_wrong(pause, monkeypatch)
         time.sleep(pause * (rows == 7))
 
 
+def test_an_interrupt_waits_for_the_threads(monkeypatch):
+    """They write to memory that is given back when the call ends."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    begun, done = threading.Event(), []
+
+    def part(first, last):
+        if first:
+            begun.set()
+            time.sleep(0.3)
+            done.append(last)
+        else:
+            begun.wait(10)
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workers.share(part, 2, 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == [2]
+
+
 def test_sizes_and_a_setting_decide(monkeypatch):
     step = lambda x, h: (None, tg.tanh(x + h))
     explained = lambda n: str(tg.unroll.explain(step, tg.zeros(n, 4, 40), tg.zeros(4, 40)))

@@ -83,12 +83,21 @@ class Worker:
         work = self._taken()
         if work is not None:
             return _tried(work)
+        interrupt = None
+        while True:
+            try:
+                self._wait()
+                break
+            except KeyboardInterrupt as error:  # the thread still writes to memory that the caller would give back
+                interrupt = error
+        found, self._error = self._error, None
+        return interrupt or found
+
+    def _wait(self) -> None:
         given = int(self._given[0])
         while (done := int(self._done[0])) != given:
             if _watched()(self._addresses[1], done, TURNS) == done:
                 time.sleep(1e-4)
-        error, self._error = self._error, None
-        return error
 
     def _taken(self) -> tuple[Rows, int, int] | None:
         with self._lock:
