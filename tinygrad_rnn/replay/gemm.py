@@ -25,9 +25,11 @@ DEPTH, GROUP = 256, 8
 RESIDENT = 1 << 18
 """Bytes of the panels that stay in the second cache."""
 
-AHEAD = 16
 UNROLLED = 4
 """Inner steps in one turn of the innermost loop."""
+
+AHEAD = 16
+"""Inner steps from one that is packed to one that is fetched."""
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray | None:
