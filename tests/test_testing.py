@@ -313,3 +313,9 @@ def test_nobody_is_accused_of_what_the_steps_cannot_resolve(f, slope, x):
 def test_a_zero_in_the_cotangent_that_makes_nan_is_named():
     report = check_vjp(np.exp, lambda args, g: (np.exp(args[0]) * g * g / g,), np.linspace(-1, 1, 9), raises=False)
     assert report.verdict == "fail" and "not for one with zeros" in str(report)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_gradient_of_pieces_is_constant_between_its_jumps(seed):
+    x, y = np.array([0.9, 1.7, 1.1]), np.array([[0.6, 1.3, 0.7], [1.9, 0.8, 1.4]])
+    assert check_gradients(tg.mod, x, y, order=2, seed=seed).verdict == "pass"

@@ -286,8 +286,9 @@ class Comparison:
                     c.expected, c.error = float(e.value[0]), error
                     c.outcome = "agrees" if SAFETY * error <= CONCLUSIVE * c.scale else "unknown"
                     return
-            disagree = not abs(first.value[0] - second.value[0]) <= SAFETY * (first.error[0] + second.error[0]) or first.kink[0] != second.kink[0]
-            if disagree or self._unresolved(c, own) or all(_supports(c, *pair) for pair in ((steps, own), (np.array(OTHER), other_table))):
+            apart = not abs(first.value[0] - second.value[0]) <= SAFETY * (first.error[0] + second.error[0])
+            staircase = all(_supports(c, *pair) for pair in ((steps, own), (np.array(OTHER), other_table)))
+            if apart or first.kink[0] != second.kink[0] or self._unresolved(c, own) or staircase:
                 c.outcome = "unknown"
 
     def _unresolved(self, c: Measured, table: tuple[Array, Array]) -> bool:

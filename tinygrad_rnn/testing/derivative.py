@@ -62,22 +62,23 @@ def estimate(steps: Array, ahead: Array, behind: Array, floor: Array) -> Estimat
         h = steps[:, None]
         # Values that are large beside the one at the point have the rounding of their own size.
         noise = np.maximum(floor, _noise(steps, ahead, behind)) + EPS * np.nan_to_num(np.abs(ahead) + np.abs(behind), posinf=0, neginf=0)
-        value, error = _extrapolated(steps, _known((ahead - behind) / (2 * h), ahead, behind), noise, 2)
-        one_sided = np.hstack([_known(ahead / h, ahead, ahead), _known(-behind / h, behind, behind)])
+        value, error = _extrapolated(steps, _known(steps, (ahead - behind) / (2 * h), ahead, behind), noise, 2)
+        one_sided = np.hstack([_known(steps, ahead / h, ahead, ahead), _known(steps, -behind / h, behind, behind)])
         sides, side_errors = _extrapolated(steps, one_sided, np.hstack([noise, noise]), 1)
         (right, left), (right_error, left_error) = np.split(sides, 2), np.split(side_errors, 2)
     return Estimate(value, error, left, left_error, right, right_error, noise[-1])
 
 
-def _known(differences: Array, ahead: Array, behind: Array) -> Array:
+def _known(steps: Array, differences: Array, ahead: Array, behind: Array) -> Array:
     """NaN where a step is of no use: it left the domain, or was absorbed, so that nothing changed where larger steps change something.
 
-    Where the larger steps met a jump (they changed no less by falling), nothing changes nearer to the point, and nothing was absorbed.
+    What is absorbed fell in proportion to the step before; where the larger steps met jumps, which do not, nothing changes nearer to the point.
     """
     change = np.abs(ahead) + np.abs(behind)
     change[~np.isfinite(change)] = 0
     before = np.vstack([np.zeros((1, change.shape[1])), change[:-1]])
-    falls = np.cumsum((change > 0) & (before > 0) & (change < 0.75 * before), axis=0) > 0
+    ratio = np.append(1.0, steps[1:] / steps[:-1])[:, None]
+    falls = np.cumsum((change > 0) & (before > 0) & (change < np.minimum(0.75, 2 * ratio) * before), axis=0) > 1
     return np.where(((change == 0) & falls) | ~np.isfinite(differences), np.nan, differences)
 
 
