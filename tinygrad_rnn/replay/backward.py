@@ -16,7 +16,7 @@ from ..ops.indexing import add_at
 from .batching import Batched, batched, elementwise, static, takes_out
 from .compiled import available, dot
 from .panels import Layout
-from .plan import DEFERRED, HOISTED, LOOP, ONCE, SHORT, Assembly, Loop, Memory, Part, Straight, assemblies, flat, fusable, needed_for, uses_of, varying
+from .plan import DEFERRED, HOISTED, LOOP, ONCE, SHORT, Assembly, Loop, Memory, Part, Straight, assemblies, flat, fusable, needed_for, readers_of, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret, merged
 from .workspace import Lease, Workspace
 
@@ -24,6 +24,7 @@ Place = Value | Outer | None
 
 _BUFFER = 1 << 40
 """From here on arrays are known by numbers that no value has."""
+
 
 def constants(arguments: tuple[Any, ...]) -> Iterator[Constant]:
     """The static arguments among arguments, also those inside of tuples."""
@@ -121,11 +122,7 @@ class Backward:
 
     def _again(self, forward: Sequence[Instruction], wanted: set[int], phases: Mapping[int, str]) -> list[Instruction]:
         """Instructions of the step whose results one cheap operation makes of values that are kept anyway."""
-        readers: dict[int, list[Instruction]] = {}
-        for instruction in self.instructions:
-            for part in flat(instruction):
-                if isinstance(part, Value):
-                    readers.setdefault(part.index, []).append(instruction)
+        readers = readers_of(self.instructions)
         found: dict[int, Instruction] = {}
         for instruction in forward:
             index = instruction.result
@@ -303,11 +300,7 @@ class Backward:
         """Values of which the sum over all steps is enough: weights' gradients, and what only leads to them by linear operations."""
         targets = {p.index for p in self.places[self.x + self.state :] if isinstance(p, Value)}
         kept = {p.index for p in self.places[: self.x + self.state] if isinstance(p, Value)}
-        users: dict[int, list[Instruction]] = {}
-        for instruction in self.instructions:
-            for part in flat(instruction):
-                if isinstance(part, Value):
-                    users.setdefault(part.index, []).append(instruction)
+        users = readers_of(self.instructions)
         found = {index for index in self.made if self._varies(index) and index not in kept and (index in targets or index in users)}
         before = -1
         while before != len(found):

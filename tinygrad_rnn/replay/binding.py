@@ -22,7 +22,7 @@ from .workers import share
 
 if TYPE_CHECKING:
     from .plan import Loop
-from .workspace import Workspace
+    from .workspace import Workspace
 
 SHARED = 1 << 25
 """Work in one call from which on threads share it, in shards of at least ``SHARD`` rows."""
@@ -72,8 +72,7 @@ class Function:
         self.written = {source.index for source in schedule.written}
         multiplied = {m.right: m.shape for products in schedule.products.values() for m in products}
         self.bindings = [Binding(source, loop, source in schedule.written, multiplied.get(source), schedule.constants) for source in made.sources]
-        address, self._owner = host.function(made.source)
-        self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)(address)
+        self._call = host.callable(made.source, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)
 
     def run(self, steps: int, reverse: bool, arrays: dict[int, np.ndarray], values: Callable[[Outer], np.ndarray], work: float) -> bool:
         """Run so many steps; False, and nothing done, where an array lies in memory in another way than is supported."""

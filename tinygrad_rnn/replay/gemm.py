@@ -69,22 +69,14 @@ def _function(size: int) -> Any:
     """The machine code of products for floats of 4 or 8 bytes, or None."""
     host = machine()
     try:
-        return None if host is None else _loaded(host, source(host, lanes(host, size)), 13)
+        return None if host is None else host.callable(source(host, lanes(host, size)), *[ctypes.c_int64] * 13)
     except Exception:  # NumPy can do it as well
         return None
 
 
 @functools.cache
 def _panelling(host: Machine, v: Lanes) -> Any:
-    return _loaded(host, panelling(host, v), 6)
-
-
-def _loaded(host: Machine, text: str, parameters: int) -> Any:
-    """A function in LLVM's language, ready to be called with so many integers."""
-    address, owner = host.function(text)
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * parameters)(address)
-    call.owner = owner  # type: ignore[attr-defined]
-    return call
+    return host.callable(panelling(host, v), *[ctypes.c_int64] * 6)
 
 
 def panelling(host: Machine, v: Lanes) -> str:

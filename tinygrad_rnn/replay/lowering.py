@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batching import static
+from .batching import along_rows, static
 from .kernels import Product
 from .program import Constant, Instruction, Outer, Value
 from .schedule import Compute, Item, Key, Memory, Multiply, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
@@ -168,9 +168,9 @@ class Lowering(Segments):
 
     def _reduce(self, instruction: Instruction) -> None:
         source, index = instruction.arguments[0], instruction.result
-        axis, shape = static(instruction, "axis"), self.program.at(source).shape
-        if len(shape) != 2 or axis not in (-1, 1, (-1,), (1,)) or not self.floating[index]:
-            raise Unsupported(f"{instruction.op.name} over axis {axis} of an array of shape {shape}")
+        shape = self.program.at(source).shape
+        if not along_rows(instruction, self.program) or not self.floating[index]:
+            raise Unsupported(f"{instruction.op.name} over axis {static(instruction, 'axis')} of an array of shape {shape}")
         pieces = self.segments(source.index) if self._tracked(source) else [(0, shape[1])]
         operands = [(*self.operand(source, start, width, 2)[:2], width) for start, width in pieces]
         p, level = max(self.available(o) for o, _, _ in operands)

@@ -52,6 +52,13 @@ class Machine:
         engine.finalize_object()
         return engine.get_function_address("run"), engine
 
+    def callable(self, source: str, *parameters: Any, result: Any = None) -> Callable[..., Any]:
+        """The function ``run``, with the types of its parameters and of its result, to be called without the interpreter's lock."""
+        address, owner = self.function(source)
+        call = ctypes.CFUNCTYPE(result, *parameters)(address)
+        call.owner = owner  # type: ignore[attr-defined]
+        return call
+
     def _machine_of_engine(self) -> Any:
         return self.llvm.Target.from_default_triple().create_target_machine(jit=True, codemodel="jitdefault")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.primitive import primitive
 from .batching import basic, elementwise, static
-from .plan import Assembly, Part, flat, slice_of
+from .plan import Assembly, Part, flat, readers_of, slice_of
 from .program import Constant, Instruction, Outer, Program, Value
 
 _ROWS, _WIDTH = 4, 8
@@ -40,11 +40,7 @@ def gates(program: Program, constant: set[int], results: Iterable[int]) -> dict[
     ``constant`` are the values that are the same at every step; ``results`` must stay as they are.
     """
     results = set(results)
-    users: dict[int, list[Instruction]] = {}
-    for instruction in program.instructions:
-        for part in flat(instruction):
-            if isinstance(part, Value):
-                users.setdefault(part.index, []).append(instruction)
+    users = readers_of(program.instructions)
 
     def block(index: int) -> bool:
         return len(program.shape(index)) == 2
@@ -125,11 +121,7 @@ class Layout:
 
     def _spread(self, instructions: list[Instruction]) -> None:
         """Find everything that is in panels because something else is."""
-        users: dict[int, list[Instruction]] = {}
-        for instruction in instructions:
-            for part in flat(instruction):
-                if isinstance(part, Value):
-                    users.setdefault(part.index, []).append(instruction)
+        users = readers_of(instructions)
         before = -1
         while before != len(self.widths):
             before = len(self.widths)

@@ -40,6 +40,16 @@ def uses_of(instructions: Iterable[Instruction]) -> Counter[int]:
     return Counter(part.index for instruction in instructions for part in flat(instruction) if isinstance(part, Value))
 
 
+def readers_of(instructions: Iterable[Instruction]) -> dict[int, list[Instruction]]:
+    """The instructions that read each value, once for each operand."""
+    found: dict[int, list[Instruction]] = {}
+    for instruction in instructions:
+        for part in flat(instruction):
+            if isinstance(part, Value):
+                found.setdefault(part.index, []).append(instruction)
+    return found
+
+
 def needed_for(instructions: list[Instruction], wanted: Iterable[int]) -> list[Instruction]:
     """The instructions that the wanted values depend on."""
     made = {i.result: i for i in instructions}

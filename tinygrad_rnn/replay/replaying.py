@@ -21,7 +21,7 @@ from .batching import is_view, stacked_panels, takes_out, view_of
 from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
-from .plan import HOISTED, LOOP, ONCE, SHORT, Loop, Memory, Straight, classify, flat, fusable, needed_for, operands, together, uses_of
+from .plan import HOISTED, LOOP, ONCE, SHORT, Loop, Memory, Straight, classify, flat, fusable, needed_for, operands, readers_of, together, uses_of
 from .program import Instruction, Outer, Program, Unreplayable, Value, in_fortran_order, interpret
 from .workspace import Lease, Workspace
 
@@ -46,7 +46,7 @@ class Plan:
 
     def chosen(self, steps: int) -> Plan:
         """This plan, or where both ways run as machine code the one for that: what is pointwise, and products of some rows, are in its loops."""
-        if self.fused is None or not available():
+        if self.fused is None:
             return self
         return self if any(loop.compiled.why_not(steps) for loop in self.fused.loops) else self.fused
 
@@ -191,14 +191,10 @@ class Plan:
 
     def _fuse(self) -> None:
         """Put into the loop what it alone reads."""
-        users: dict[int, list[int]] = {}
-        for instruction in self.laid.instructions:
-            for part in flat(instruction):
-                if isinstance(part, Value):
-                    users.setdefault(part.index, []).append(instruction.result)
+        users = readers_of(self.laid.instructions)
         for instruction in reversed(self.laid.instructions):
             index = instruction.result
-            if self.phase[index] == HOISTED and index in users and all(self.phase[user] == LOOP for user in users[index]) and fusable(instruction, self.laid, self.x):
+            if self.phase[index] == HOISTED and index in users and all(self.phase[user.result] == LOOP for user in users[index]) and fusable(instruction, self.laid, self.x):
                 self.phase[index] = LOOP
 
     def _fresh(self, producer: Instruction | None, index: int) -> bool:

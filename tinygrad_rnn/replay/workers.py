@@ -138,10 +138,7 @@ def _watched() -> Any:
     """``watched(address, value, turns)``: the number there as soon as it is another one, or after so many looks."""
     host = machine()
     assert host is not None
-    address, owner = host.function(_source(host))
-    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(address)
-    call.owner = owner  # type: ignore[attr-defined]
-    return call
+    return host.callable(_source(host), *[ctypes.c_int64] * 3, result=ctypes.c_int64)
 
 
 def _source(host: Machine) -> str:
