@@ -27,7 +27,7 @@ def distinct(*shape):
 
 UNARY = {
     name: smooth
-    for name in "negative positive absolute exp exp2 expm1 square sin cos tan sinh cosh tanh arctan arcsinh sigmoid relu leaky_relu elu silu softplus gelu erf deg2rad rad2deg nan_to_num copy".split()
+    for name in "negative positive absolute exp exp2 expm1 square sin cos tan sinh cosh tanh arctan arcsinh sigmoid relu leaky_relu elu silu softplus gelu erf erfc deg2rad rad2deg nan_to_num copy".split()
 }
 UNARY |= {name: positive for name in "log log1p log2 log10 sqrt cbrt reciprocal".split()}
 UNARY |= {name: inside for name in "arcsin arccos arctanh".split()} | {"arccosh": lambda *s: positive(*s) + 1}

@@ -797,7 +797,7 @@ def two(f, x, y):
 
 # How to call every public operation on two (3, 4) arrays between 0.1 and 0.9.
 EVERY = {
-    **each("abs absolute amax amin arccos arcsin arcsinh arctan arctanh average cbrt ceil copy cos cosh cumprod cumsum deg2rad diag diagonal diff elu erf exp exp2", one),
+    **each("abs absolute amax amin arccos arcsin arcsinh arctan arctanh average cbrt ceil copy cos cosh cumprod cumsum deg2rad diag diagonal diff elu erf erfc exp exp2", one),
     **each("expm1 fliplr flip flipud floor gelu isfinite isinf isnan leaky_relu log log10 log1p log2 log_softmax logical_not logsumexp max mean median min", one),
     **each("nan_to_num negative norm positive prod ptp rad2deg ravel reciprocal relu rint rot90 sigmoid sign signbit silu sin sinh softmax softplus sort sqrt", one),
     **each("square squeeze std sum tan tanh trace transpose trapezoid tril triu trunc var", one),

@@ -20,10 +20,23 @@ def test_erf_to_rounding():
     np.testing.assert_array_equal(tg.erf(np.array([0, 1, -2])), [0.0, math.erf(1), -math.erf(2)])
 
 
-def test_erf_in_its_tail():
-    # 1 - erf holds the digits that erf itself does not show.
-    x = np.linspace(1.25, 5.5, 60)
-    np.testing.assert_allclose(1 - tg.erf(x), [math.erfc(v) for v in x], rtol=1e-12, atol=2.3e-16)
+def test_erfc_to_rounding():
+    x = np.concatenate([ERF_POINTS, np.linspace(7, 26.5, 200), [26.6, 27.5, 30.0]])
+    expected = [math.erfc(v) for v in x]
+    np.testing.assert_allclose(tg.erfc(x), expected, rtol=6e-16, atol=5e-324)
+    single = tg.erfc(x.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, [math.erfc(v) for v in x.astype(np.float32)], rtol=6e-8, atol=1.5e-45)
+    assert np.isnan(tg.erfc(np.array([np.nan]))).all()
+    np.testing.assert_array_equal(tg.erfc(np.array([0, 1, -2])), [1.0, math.erfc(1), math.erfc(-2)])
+
+
+def test_gelu_keeps_its_digits_where_it_is_tiny():
+    x = np.linspace(-12, 12, 97)
+    np.testing.assert_allclose(tg.gelu(x), [v * 0.5 * math.erfc(v * -math.sqrt(0.5)) for v in x], rtol=1e-15)
+    inner = [math.sqrt(2 / math.pi) * (v + 0.044715 * v**3) for v in x]
+    np.testing.assert_allclose(tg.gelu(x, approximate="tanh"), [v / (1 + math.exp(-2 * u)) for v, u in zip(x, inner, strict=True)], rtol=1e-12)
+    np.testing.assert_allclose(tg.gelu(x.astype(np.float32)), tg.gelu(x), rtol=2e-5)
 
 
 def slopes(f, *xs, g=None):

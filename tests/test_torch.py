@@ -149,6 +149,7 @@ ACTIVATIONS = {
     "sigmoid": (tg.sigmoid, torch.sigmoid),
     "tanh": (tg.tanh, torch.tanh),
     "erf": (tg.erf, torch.erf),
+    "erfc": (tg.erfc, torch.erfc),
     "absolute": (tg.absolute, torch.abs),
 }
 
@@ -160,13 +161,13 @@ def test_activation(name):
     agree(*ACTIVATIONS[name], POINTS[POINTS != 0] if name.startswith("elu") else POINTS, order=2)
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu-tanh", "silu", "elu", "leaky_relu", "sigmoid", "tanh", "erf", "softplus"])
+@pytest.mark.parametrize("name", ["gelu", "gelu-tanh", "silu", "elu", "leaky_relu", "sigmoid", "tanh", "erf", "erfc", "softplus"])
 def test_activation_far_out(name):
     ours, theirs = ACTIVATIONS[name]
     agree(ours, F.softplus if name == "softplus" else theirs, [-1e4, -700.0, 700.0, 1e4], order=2)
 
 
-@pytest.mark.parametrize("name", ["elu", "leaky_relu", "relu", "sigmoid", "tanh", "erf", "softplus"])
+@pytest.mark.parametrize("name", ["elu", "leaky_relu", "relu", "sigmoid", "tanh", "erf", "erfc", "softplus"])
 def test_activation_at_infinity(name):
     agree(ACTIVATIONS[name][0], F.softplus if name == "softplus" else ACTIVATIONS[name][1], [-np.inf, np.inf, 1.0])
 

@@ -42,7 +42,7 @@ def narrow(b, a):
     return b if b.shape == a.shape else b[:, :1]
 
 
-UNARY = "tanh sigmoid relu silu softplus gelu leaky_relu elu sin erf arctan square absolute cos expm1 sign floor".split()
+UNARY = "tanh sigmoid relu silu softplus gelu erfc leaky_relu elu sin erf arctan square absolute cos expm1 sign floor".split()
 
 
 OPS = {name: lambda c, a, b, k, name=name: getattr(tg, name)(a) for name in UNARY} | {

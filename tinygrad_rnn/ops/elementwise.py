@@ -955,6 +955,24 @@ def erf_x(g: Array, x: Array) -> Array:
 
 
 @primitive
+def erfc(x: Array) -> Any:
+    """1 - erf(x), to rounding also where x is large and the difference small; 0 from about 27 on.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.erfc(tg.tensor([5.0]))
+    tensor([1.5375e-12], float32)
+    """
+    from .special import erfc as computed
+
+    return computed(np.asarray(x))
+
+
+@erfc.rule
+def erfc_x(g: Array, x: Array) -> Array:
+    return g * (-2 / math.sqrt(math.pi)) * exp(-x * x)
+
+
+@primitive
 def gelu(x: Array, approximate: str = "none") -> Any:
     """x times the normal distribution function of x (Hendrycks 2016); ``approximate="tanh"`` for the paper's approximation.
 
@@ -967,9 +985,9 @@ def gelu(x: Array, approximate: str = "none") -> Any:
 
 def _normal_cdf(x: Array, approximate: str) -> Array:
     if approximate == "none":
-        return 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
+        return 0.5 * erfc(x * -math.sqrt(0.5))
     if approximate == "tanh":
-        return 0.5 * (1.0 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        return sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
     raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
 
 

@@ -25,18 +25,32 @@ def _poly(coefficients: tuple[float, ...], x: Any) -> Any:
     return total
 
 
-def erf(x: np.ndarray) -> np.ndarray:
-    """The error function of floating x, computed in float64 and returned in x's dtype."""
-    value = np.asarray(x, np.float64)
-    a = np.abs(value)
+def _of_magnitude(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The error function of a >= 0 and its complement, each to rounding."""
     near = np.minimum(a, 0.84375)
     square = near * near
-    out = near + near * _poly(_PP, square) / _poly(_QQ, square)
+    more = near * _poly(_PP, square) / _poly(_QQ, square)
     s = np.clip(a, 0.84375, 1.25) - 1
-    out = np.where(a >= 0.84375, _ERX + _poly(_PA, s) / _poly(_QA, s), out)
-    tail = np.clip(a, 1.25, 6.0)
+    ratio = _poly(_PA, s) / _poly(_QA, s)
+    tail = np.clip(a, 1.25, 28.0)
     inverse = 1 / (tail * tail)
-    ratio = np.where(tail < 1 / 0.35, _poly(_RA, inverse) / _poly(_SA, inverse), _poly(_RB, inverse) / _poly(_SB, inverse))
-    out = np.where(a >= 1.25, 1 - np.exp(-tail * tail - 0.5625 + ratio) / tail, out)
-    out = np.where(np.isnan(value), value, np.copysign(np.where(a >= 6, 1.0, out), value))
-    return out.astype(x.dtype if x.dtype.kind == "f" else np.float64)
+    exponent = np.where(tail < 1 / 0.35, _poly(_RA, inverse) / _poly(_SA, inverse), _poly(_RB, inverse) / _poly(_SB, inverse))
+    # The square of few digits is exact; that of all would be rounded before it is an exponent.
+    rounded = tail.astype(np.float32).astype(np.float64)
+    small = np.exp(-rounded * rounded - 0.5625) * np.exp((rounded - tail) * (rounded + tail) + exponent) / tail
+    pieces = [a < 0.84375, a < 1.25]
+    return np.select(pieces, [near + more, _ERX + ratio], 1 - small), np.select(pieces, [0.5 - (near - 0.5 + more), 1 - _ERX - ratio], small)
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """The error function of x, computed in float64 and returned in x's dtype if that is floating."""
+    value = np.asarray(x, np.float64)
+    signed: np.ndarray = np.copysign(_of_magnitude(np.abs(value))[0], value)
+    return signed.astype(x.dtype if x.dtype.kind == "f" else np.float64)
+
+
+def erfc(x: np.ndarray) -> np.ndarray:
+    """1 - erf(x) with all its digits, computed in float64 and returned in x's dtype if that is floating."""
+    value = np.asarray(x, np.float64)
+    complement = _of_magnitude(np.abs(value))[1]
+    return np.where(value < 0, 2 - complement, complement).astype(x.dtype if x.dtype.kind == "f" else np.float64)

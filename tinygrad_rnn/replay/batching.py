@@ -15,7 +15,7 @@ from .program import Constant, Instruction, Outer, Program, Value
 Batched = Callable[..., np.ndarray]
 """From the arrays of an instruction's operands, those that vary with a time axis, and the number of steps."""
 
-_ELEMENTWISE = set("discretised around where clip sigmoid relu leaky_relu elu silu softplus gelu erf dropout square nan_to_num astype copy".split())
+_ELEMENTWISE = set("discretised around where clip sigmoid relu leaky_relu elu silu softplus gelu erf erfc dropout square nan_to_num astype copy".split())
 _ALONG_AXIS = set("argsort sum mean prod max min ptp var std logsumexp softmax log_softmax cumsum cumprod norm2 flip".split())
 ALONG_ROWS = set("sum mean max min var std softmax log_softmax norm2".split())
 """Those of them that machine code knows for matrices with the batch in front."""

@@ -124,10 +124,10 @@ def _gelu(to: Expansion, instruction: Instruction) -> None:
     x = instruction.arguments[0]
     if static(instruction, "approximate") == "tanh":
         cube = to.emit("multiply", to.emit("multiply", to.emit("multiply", x, x), x), Constant(0.044715))
-        bell = to.emit("tanh", to.emit("multiply", to.emit("add", cube, x), Constant(math.sqrt(2 / math.pi))))
+        cdf = to.emit("sigmoid", to.emit("multiply", to.emit("add", cube, x), Constant(2 * math.sqrt(2 / math.pi))))
     else:
-        bell = to.emit("erf", to.emit("multiply", x, Constant(math.sqrt(0.5))))
-    to.emit("multiply", to.emit("multiply", to.emit("add", bell, Constant(1.0)), Constant(0.5)), x, result=instruction.result)
+        cdf = to.emit("multiply", to.emit("erfc", to.emit("multiply", x, Constant(-math.sqrt(0.5)))), Constant(0.5))
+    to.emit("multiply", cdf, x, result=instruction.result)
 
 
 _ALONG_ROWS: dict[str, Callable[[Expansion, Instruction], None]] = {"softmax": _softmax, "log_softmax": _log_softmax, "var": _var, "std": _std, "norm2": _norm2}

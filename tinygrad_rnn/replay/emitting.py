@@ -11,7 +11,7 @@ from .schedule import Compute, Item, Key, Memory, Number, Operand, Reduce, Reduc
 
 Emit = Callable[["Body", list[str]], str]
 
-_LIBRARY = {name: name for name in "log log2 log10 log1p exp2 expm1 sin cos tan sinh cosh cbrt erf".split()}
+_LIBRARY = {name: name for name in "log log2 log10 log1p exp2 expm1 sin cos tan sinh cosh cbrt erf erfc".split()}
 _LIBRARY |= {f"arc{name}": f"a{name}" for name in "sin cos tan sinh cosh tanh".split()} | {"power": "pow", "arctan2": "atan2", "hypot": "hypot"}
 _ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 _COMPARED = {"greater": "ogt", "greater_equal": "oge", "less": "olt", "less_equal": "ole", "equal": "oeq", "not_equal": "une"}
