@@ -23,7 +23,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 BUDGET, FEWEST, MOST = 1.0, 3, 15
 """Rounds go on for so many seconds, but there are so many of them at least and at most."""
 
-_SHORT, _LONG = 0.02, 0.25
+_SHORT, _LONG = 0.05, 0.25
+"""Seconds that a contender has in a round, if it needs fewer for one run; one that takes longer than the second is not run twice to find out."""
 
 _PAUSE = 0.13
 """OpenBLAS's threads look for work for 110 ms before they sleep."""
@@ -150,14 +151,15 @@ def _named(name: str, threads: int) -> str:
 def measured(contenders: dict[str, Contender], budget: float = BUDGET) -> dict[str, float]:
     """The median time of each in milliseconds; every round runs all of them in turn.
 
-    A short one runs once more just before it is timed: others have emptied the caches and put its threads to sleep.
+    A short one runs again and again, as in training, and the median of these runs is its time in the round: in the first
+    ones the caches are empty, and its threads asleep.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    brief: set[str] = set()
+    repeated: dict[str, int] = {}
     for name, contender in contenders.items():
         with contender.around():
-            if _took(contender) < _LONG and _took(contender) < _SHORT:
-                brief.add(name)
+            took = _took(contender)
+            repeated[name] = 1 if took > _LONG else max(int(_SHORT / _took(contender)), 1)
         _settle(contender)
     start = time.perf_counter()
     for done in range(MOST):
@@ -165,9 +167,7 @@ def measured(contenders: dict[str, Contender], budget: float = BUDGET) -> dict[s
             break
         for name, contender in contenders.items():
             with contender.around():
-                if name in brief:
-                    contender.call()
-                times[name].append(_took(contender))
+                times[name].append(statistics.median(_took(contender) for _ in range(repeated[name])))
             _settle(contender)
     return {name: statistics.median(taken) * 1e3 for name, taken in times.items()}
 

@@ -399,6 +399,32 @@ def test_what_the_loop_can_do_as_well_is_in_the_loop_and_what_is_cheap_to_make_i
     assert other.nbytes - found.nbytes == 6 * batch * 8 * 4
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_is_summed_over_steps_is_added_up_in_the_loop(reverse, monkeypatch):
+    shapes = {"of each row": (5, 4), "of all rows": (4,), "before a product": (1, 4)}
+    r = np.random.default_rng(0)
+    x, w = r.normal(size=(9, 5, 4)), r.normal(size=(4, 4)) / 2
+
+    def gradients():
+        weights = [tg.tensor(r.normal(size=s), requires_grad=True) for s in shapes.values()]
+        each, every, before = weights
+
+        def step(x, h):
+            h = tg.tanh(h + each + every + (x + before) @ w)
+            return h, h
+
+        out, last = tg.unroll(step, tg.tensor(x), tg.zeros(5, 4, dtype=np.float64), reverse=reverse)
+        ((out**2).sum() + last.sum()).backward()
+        return [out.numpy(), *(v.grad.numpy() for v in weights)]
+
+    r = np.random.default_rng(1)
+    found = gradients()
+    assert reasons() == ["", ""]
+    assert next(reversed(replaying.PLANS.values())).chosen(2).backward.totals
+    r = np.random.default_rng(1)
+    agree(found, in_numpy(monkeypatch, gradients))
+
+
 def test_without_llvm_numpy_runs(monkeypatch):
     expected = in_numpy(monkeypatch, lambda: trained("GRU", 4, 3, 2, 5))
     replaying.PLANS.clear()

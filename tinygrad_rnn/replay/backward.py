@@ -112,6 +112,8 @@ class Backward:
         self.moving = {k for k in range(count) if phases.get(k, ONCE) != ONCE} | {s for s in seeds if s is not None}
         self.phase: dict[int, str] = {}
         self.batched: dict[int, Batched | None] = {}
+        self.totals: dict[int, int] = {}
+        """The arrays in which the loop adds up what it makes, by what that is."""
         self._sort(fused is not None)
         self.forward = {k for k in {p.index for i in self.instructions for p in flat(i) if isinstance(p, Value)} | wanted if k < count and k not in self.made}
         """The values of the forward pass that it reads, and below those that differ from step to step."""
@@ -175,6 +177,24 @@ class Backward:
             if self._early(instruction):
                 self.phase[instruction.result] = HOISTED
                 self.batched[instruction.result] = batched(instruction, self.program, varying(instruction, self._varies))
+        if fused:
+            self._total()
+
+    def _total(self) -> None:
+        """Of what is to be summed over steps and rows the loop adds up the steps, where what it makes is at hand; the rows are left."""
+        for k, instruction in enumerate(self.instructions):
+            source = instruction.arguments[0] if instruction.op.name == "sum" and instruction.result in self.finals else None
+            if not isinstance(source, Value) or self.phase.get(source.index) != LOOP or len(self.program.shape(source.index)) != 2 or static(instruction, "axis") not in (0, (0,)):
+                continue
+            total = Value(self._added_up(source.index))
+            self.instructions[k] = self.made[instruction.result] = instruction._replace(arguments=(total, *instruction.arguments[1:]))
+
+    def _added_up(self, index: int) -> int:
+        """The array in which the loop adds up a value."""
+        if index not in self.totals:
+            self.totals[index] = len(self.program.arrays)
+            self.program.arrays.append(self.program.arrays[index])
+        return self.totals[index]
 
     def _prepare(self) -> None:
         """The code of what runs before the loop, and of what runs after it, in memory of the workspace or of a value that is read for the last time where that can be."""
@@ -282,7 +302,8 @@ class Backward:
 
     def _summing(self, code: Straight, instruction: Instruction, function: Batched | None, dtype: Any) -> None:
         """Run an instruction of which the sum over all steps is wanted."""
-        if self._on_sums(instruction, self.finals):
+        on_totals = any(isinstance(p, Value) and p.index in self.totals.values() for p in flat(instruction))
+        if on_totals or self._on_sums(instruction, self.finals):
             if instruction.result not in self.parts:
                 code.once(instruction, dtype)
                 return
@@ -339,6 +360,9 @@ class Backward:
         program, x, state = self.program, self.x, self.state
         loop = self._in(LOOP)
         order = {i.result: k for k, i in enumerate(loop)}
+        for place in self.places[x + state :]:
+            if isinstance(place, Value) and place.index in order:
+                self._added_up(place.index)
         late = {p.index for i in self._in(DEFERRED) for p in flat(i) if isinstance(p, Value)}
         late |= {p.index for p in [*self.places[:x], *self.places[x + state :]] if isinstance(p, Value)}
         top = len(program.arrays)
@@ -346,12 +370,11 @@ class Backward:
         self.copies = {seed: top + state + len(self.places) + j for j, seed in enumerate(self.state_seeds) if seed in late}
         self.own = {index for index in order if index in late} | set(self.copies.values())
         """What has an array a step that the loop writes."""
-        self.sums = [p.index for p in self.places[x + state :] if isinstance(p, Value) and p.index in order]
         stacked = self.own | self.saved | {s for s in self.y_seeds if s is not None} | {i.result for i in self._in(HOISTED)} | self.factors
         self.loop = Loop(program, loop, self.parts, stacked, {i.result for i in self._in(ONCE)})
         fixed = {s for s in self.state_seeds if s is not None}
         self.joined = self._joined(loop, order, fixed)
-        self.loop.plan(fixed | set(self.joined), {p.index for p in self._pulls if isinstance(p, Value)} | set(self.sums))
+        self.loop.plan(fixed | set(self.joined), {p.index for p in self._pulls if isinstance(p, Value)} | self.totals.keys())
         extra, last = [], []
         self.temporary: dict[int, int] = {}
         for j, (place, seed) in enumerate(zip(self._pulls, self.state_seeds, strict=True)):
@@ -364,8 +387,7 @@ class Backward:
                 extra.append(f"copyto(v{top + j}, {source})")
                 source = f"v{top + j}"
             last.append(f"copyto(v{seed}, {source})")
-        self.accumulators = {top + state + j: index for j, index in enumerate(self.sums)}
-        extra += [f"add(v{name}, v{index}, v{name})" for name, index in self.accumulators.items()]
+        extra += [f"add(v{total}, v{index}, v{total})" for index, total in self.totals.items()]
         self.loop.compile(extra + last, [f"copyto(v{copy}, v{seed})" for seed, copy in self.copies.items()])
         inputs = [p.index for p in self.places[:x] if isinstance(p, Value)]
         self.given = {k for k in inputs if k in self.own and inputs.count(k) == 1} - self.loop.aliases.keys() - self.within.keys() - {self.loop.root(k) for k in self.loop.aliases}
@@ -468,8 +490,8 @@ class Backward:
                 arrays[seed][...] = 0 if g is None else g
         for index in self.given:
             arrays[index] = np.empty((steps, *program.shape(index)), program.dtype(index))
-        for name, index in self.accumulators.items():
-            arrays[name] = np.zeros(program.shape(index), program.dtype(index))
+        for total in self.totals.values():
+            arrays[total] = np.zeros(program.shape(total), program.dtype(total))
         self.before(arrays, outer, steps)
         self.loop.run(steps, not reverse, arrays, outer)
         first = [None if seed is None else arrays[seed].copy() for seed in self.state_seeds]
@@ -484,7 +506,7 @@ class Backward:
             # What the caller gets must not be given out again.
             return array.copy() if own.workspace.owns(array) else array
 
-        sums = {index: name for name, index in self.accumulators.items()} | {index: index for index in self.finals}
+        sums = self.totals | {index: index for index in self.finals}
         inputs = [None if place is None else all_steps(place) for place in self.places[: self.x]]
         weights = [
             None if place is None else arrays[sums[place.index]] if isinstance(place, Value) and place.index in sums else all_steps(place).sum(axis=0)

@@ -18,6 +18,7 @@ from .lowering import Lowering
 from .machine import Machine, machine, scratch
 from .program import Constant, Outer, Value
 from .schedule import Schedule, Source, Unsupported
+from .segments import Copy
 from .workers import share
 
 if TYPE_CHECKING:
@@ -46,19 +47,21 @@ def compiled(loop: Loop, first: Sequence[str], last: Sequence[str]) -> Function 
         return str(error)
 
 
-_COPY = re.compile(r"copyto\(v(\d+), (?:v(\d+)|(0))\)")
+_COPY = re.compile(r"copyto\(v(\d+), (?:v(\d+)|0)\)")
+_ADDED = re.compile(r"add\(v(\d+), v(\d+), v\1\)")
 
 
-def _copies(lines: Sequence[str]) -> list[tuple[int, Any]]:
-    """What a loop copies before or after its instructions, as (target, source)."""
-    found: list[tuple[int, Any]] = []
+def _copies(lines: Sequence[str]) -> list[Copy]:
+    """What a loop copies before or after its instructions, and what it adds up."""
+    found: list[Copy] = []
     for line in lines:
-        match = _COPY.fullmatch(line)
+        copied = _COPY.fullmatch(line)
+        match = copied or _ADDED.fullmatch(line)
         if match is None:
             raise Unsupported(f"{line} runs at each step")
-        target, value, _ = match.groups()
+        target, value = match.groups()
         if target != value:
-            found.append((int(target), Constant(0.0) if value is None else Value(int(value))))
+            found.append(Copy(int(target), Constant(0.0) if value is None else Value(int(value)), copied is None))
     return found
 
 

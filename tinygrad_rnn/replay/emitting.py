@@ -271,7 +271,10 @@ class Body:
     def _store(self, value: str, item: Store) -> None:
         v, out = self.v, self.out
         if item.floating:
-            out.store(value, self._address(item.target, v.size), v, self.count)
+            address = self._address(item.target, v.size)
+            if item.added:
+                value = out.let(f"fadd {v.vector} {out.load(address, v, self.count)}, {value}")
+            out.store(value, address, v, self.count)
             return
         found, address = out.let(f"zext {v.bools} {value} to {v.bytes}"), self._address(item.target, 1)
         if self.count == v.count:

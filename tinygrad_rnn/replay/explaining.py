@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,11 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
         operands = ", ".join(text for argument in instruction.arguments if (text := label(argument)))
         rows.append((phase, label(Value(instruction.result)), instruction.op.name, operands, str(program.shape(instruction.result)), lives, f"{count:,}"))
 
-    def labels(count: int, prefix: str, forward: int) -> Any:
+    def labels(count: int, prefix: str, forward: int, totals: Mapping[int, int]) -> Any:
         def label(argument: Any) -> str:
             if isinstance(argument, Value):
+                if argument.index in totals:
+                    return f"{label(Value(totals[argument.index]))} added up"
                 if argument.index < len(names):
                     return names[argument.index]
                 return f"%{argument.index}" if argument.index < forward else f"{prefix}{argument.index - count}"
@@ -64,7 +67,7 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
 
         return label
 
-    forward = labels(0, "%", len(plan.laid.arrays))
+    forward = labels(0, "%", len(plan.laid.arrays), {})
     when = {ONCE: ("forward, once", 1), HOISTED: (f"forward, hoisted: all {steps} steps at once", steps), LOOP: (f"forward, replayed {steps} times{_compiled(plan.loop, steps)}", steps)}
     for wanted in (ONCE, HOISTED, LOOP):
         for instruction in plan.instructions:
@@ -74,7 +77,7 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
     nbytes = 0
     if plan.backward is not None:
         back = plan.backward
-        label = labels(back.count, "d", back.count)
+        label = labels(back.count, "d", back.count, {total: index for index, total in back.totals.items()})
         after = {ONCE: ("backward, once", 1), LOOP: (f"backward, replayed {steps} times{_compiled(back.loop, steps)}", steps), DEFERRED: (f"backward, deferred: all {steps} steps at once", steps)}
         for wanted in (ONCE, LOOP, DEFERRED):
             for instruction in back.instructions:

@@ -25,8 +25,8 @@ DEPTH, GROUP = 256, 8
 RESIDENT = 1 << 18
 """Bytes of the panels that stay in the second cache."""
 
-UNROLLED = 4
-"""Inner steps in one turn of the innermost loop."""
+UNROLLED = 2
+"""Inner steps in one turn of the innermost loop; with more, LLVM moves so many loads ahead that sums leave their registers."""
 
 AHEAD = 16
 """Inner steps from one that is packed to one that is fetched."""
@@ -213,12 +213,27 @@ def _packing(v: Lanes) -> str:
             out.do(f"store {v.name} {value}, ptr {out.let(f'getelementptr {v.name}, ptr {target}, i64 {lane}')}, align {v.size}")
     out.do("br label %rest")
     out.enter("columns")
-    with out.loop("%lanes") as lane:
-        source, target = out.at("%x", out.let(f"mul i64 {lane}, %xl")), out.let(f"getelementptr {v.name}, ptr %y, i64 {lane}")
-        with out.loop("%inner") as k:
-            value = out.let(f"load {v.name}, ptr {out.at(source, out.let(f'mul i64 {k}, %xs'))}, align {v.size}")
-            place = out.let(f"getelementptr {v.name}, ptr {target}, i64 {out.let(f'mul i64 {k}, %width')}")
-            out.do(f"store {v.name} {value}, ptr {place}, align {v.size}")
+    blocks = out.let(f"select i1 {out.let(f'icmp eq i64 %xs, {v.size}')}, i64 {-v.count}, i64 0")
+    lanes, inner = out.let(f"and i64 %lanes, {blocks}"), out.let(f"and i64 %inner, {blocks}")
+
+    def at(k: str, lane: str) -> tuple[str, str]:
+        source = out.at("%x", out.let(f"mul i64 {lane}, %xl"), out.let(f"mul i64 {k}, %xs"))
+        element = out.let(f"add i64 {lane}, {out.let(f'mul i64 {k}, %width')}")
+        return source, out.let(f"getelementptr {v.name}, ptr %y, i64 {element}")
+
+    def one_by_one(first_lane: str, last_lane: str, first: str) -> None:
+        some = out.let(f"and i1 {out.let(f'icmp ult i64 {first_lane}, {last_lane}')}, {out.let(f'icmp ult i64 {first}, %inner')}")
+        with out.when(some), out.loop(last_lane, start=first_lane) as lane, out.loop("%inner", start=first) as k:
+            source, target = at(k, lane)
+            out.do(f"store {v.name} {out.let(f'load {v.name}, ptr {source}, align {v.size}')}, ptr {target}, align {v.size}")
+
+    with out.when(out.let(f"icmp ne i64 {out.let(f'mul i64 {lanes}, {inner}')}, 0")), out.loop(lanes, step=v.count) as lane, out.loop(inner, step=v.count) as k:
+        source, target = at(k, lane)
+        columns = [out.load(out.at(source, out.let(f"mul i64 %xl, {n}")), v, v.count) for n in range(v.count)]
+        for n, row in enumerate(out.transposed(columns, v)):
+            out.store(row, out.at(target, out.let(f"mul i64 %width, {n * v.size}")), v, v.count)
+    one_by_one("0", lanes, inner)
+    one_by_one(lanes, "%lanes", "0")
     out.do("br label %rest")
     out.enter("rest")
     out.do(f"br i1 {out.let('icmp ult i64 %lanes, %width')}, label %fill, label %below")

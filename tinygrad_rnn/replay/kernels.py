@@ -287,6 +287,30 @@ class Writer:
         self.carried = outer
         self.enter(f"e{number}")
 
+    @contextlib.contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What runs only if a condition holds."""
+        self.count += 1
+        number = self.count
+        self.do(f"br i1 {condition}, label %w{number}, label %u{number}")
+        self.enter(f"w{number}")
+        yield
+        self.do(f"br label %u{number}")
+        self.enter(f"u{number}")
+
+    def transposed(self, rows: Sequence[str], v: Lanes) -> list[str]:
+        """As many vectors as a vector has lanes, with lanes and vectors exchanged: quarters of ever smaller blocks change places."""
+        found, distance = list(rows), v.count // 2
+        while distance:
+            low = [k + v.count - distance if k & distance else k for k in range(v.count)]
+            high = [k + v.count if k & distance else k + distance for k in range(v.count)]
+            for k in range(v.count):
+                if not k & distance:
+                    pair = f"shufflevector {v.vector} {found[k]}, {v.vector} {found[k + distance]}, <{v.count} x i32> "
+                    found[k], found[k + distance] = (self.let(f"{pair}<{', '.join(f'i32 {n}' for n in order)}>") for order in (low, high))
+            distance //= 2
+        return found
+
     def choose(self, which: str, statements: Sequence[str]) -> None:
         """Run the statement of the given number, counted from 1."""
         self.count += 1

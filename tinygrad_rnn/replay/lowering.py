@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Lowering(Segments):
-    """One loop on its way to a schedule; ``first`` and ``last`` are copies (target, source) before and after its instructions."""
+    """One loop on its way to a schedule; ``first`` and ``last`` are copies before and after its instructions."""
 
     def __init__(self, loop: Loop, first: Copies, last: Copies, supported: Callable[[str], bool]) -> None:
         super().__init__(loop, first, last)
@@ -118,14 +118,16 @@ class Lowering(Segments):
         return 0, 0
 
     def lowered(self) -> Schedule:
-        for target, source in self.first:
+        for target, source, _ in self.first:
             self._copy(target, source, {})
         for instruction in self.instructions:
             self._place(instruction)
         late: list[tuple[int, Any]] = []
         renamed: dict[int, Any] = {}
-        for target, source in self.last:
-            if target >= self.program.recorded and target not in self.loop.stacked:
+        for target, source, added in self.last:
+            if added:
+                self._store_all(source.index, Source("value", target, "matrix"), added=True)
+            elif target >= self.program.recorded and target not in self.loop.stacked:
                 renamed[target] = source
             elif target in self.loop.fixed:
                 late.append((target, renamed.get(source.index, source) if isinstance(source, Value) else source))
@@ -231,7 +233,7 @@ class Lowering(Segments):
             raise Unsupported("a result that is the same at every step")
         self._store_all(source.index, Source("value", target, "matrix"))
 
-    def _store_all(self, index: int, place: Source | int) -> None:
+    def _store_all(self, index: int, place: Source | int, added: bool = False) -> None:
         if self.shape(index)[:1] != (self.schedule.rows,) or len(self.shape(index)) > 2:
             raise Unsupported(f"an array of shape {self.shape(index)} at every step")
         floating = self.floating[index] if index in self.made else self.program.dtype(index) != np.bool_
@@ -242,7 +244,7 @@ class Lowering(Segments):
         for start, width in self.segments(index):
             operand, one = self.resolved(index, start, width)
             p, level = self.available(operand)
-            self._add(Store(operand, Memory(place, start), floating, width, width > 1 and one), (p, level, width))
+            self._add(Store(operand, Memory(place, start), floating, width, width > 1 and one, added), (p, level, width))
 
     def _keep(self, index: int) -> Source | int:
         """Memory that holds all of a value: its stack, or a place in scratch memory."""

@@ -87,6 +87,8 @@ class Store:
     floating: bool
     width: int
     broadcast: bool = False
+    added: bool = False
+    """Whether it is added to what is there."""
 
 
 @dataclass

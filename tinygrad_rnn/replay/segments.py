@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,16 @@ from .schedule import Unsupported
 if TYPE_CHECKING:
     from .plan import Loop
 
-Copies = Sequence[tuple[int, Any]]
+
+class Copy(NamedTuple):
+    """What a loop stores at each step beside its instructions: a value in another place, or ``added`` to what is there."""
+
+    target: int
+    source: Any
+    added: bool = False
+
+
+Copies = Sequence[Copy]
 
 LIMIT = 64
 """More pieces of one value than this are not worth a loop each."""
@@ -132,7 +141,7 @@ class Segments:
             for k in range(len(self.instructions)):
                 for instruction in (self.instructions[k], self.instructions[-1 - k]):
                     self._cut(instruction)
-            copied = [(t, s.index) for t, s in [*self.first, *self.last] if t in self.loop.fixed and isinstance(s, Value) and self._tracked(s)]
+            copied = [(t, s.index) for t, s, _ in [*self.first, *self.last] if t in self.loop.fixed and isinstance(s, Value) and self._tracked(s)]
             for a, b in [*copied, *itertools.pairwise(carried)]:
                 if max(a, b) < self.program.recorded and self.width(a) == self.width(b):
                     self._share(a, b, 0)
