@@ -14,19 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn
+from tinygrad_rnn import native, nn
+from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.replay import compiled, replaying
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_rnn.replay import binding, emitting, gemm, machine, workers
+from tinygrad_rnn.native import gemm, machine, workers
+from tinygrad_rnn.replay import binding, emitting
 
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch, tmp_path_factory):
     """Machine code whatever the size, plans of this test alone, and a cache that no other run has filled."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setenv(compiled.SETTING, "always")
+    monkeypatch.setenv(native.SETTING, "always")
     replaying.PLANS.clear()
     yield
     replaying.PLANS.clear()
@@ -45,7 +47,7 @@ def reasons():
 def in_numpy(monkeypatch, function):
     """What a function gives without machine code."""
     with monkeypatch.context() as patch:
-        patch.setenv(compiled.SETTING, "never")
+        patch.setenv(native.SETTING, "never")
         return function()
 
 
@@ -304,6 +306,38 @@ def test_products_of_all_steps(m, n, k, dtype, layouts):
     assert found.flags.c_contiguous and found.dtype == dtype and np.array_equal(found, a.astype(np.int64) @ b.astype(np.int64))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_outside_of_loops(dtype, monkeypatch):
+    def gradients():
+        r = np.random.default_rng(0)
+        x, w, image, kernel = (tg.tensor(r.normal(size=s).astype(dtype), requires_grad=True) for s in ((3, 50, 40), (40, 70), (2, 4, 15, 15), (6, 4, 3, 3)))
+        out = tg.tanh(x @ w)
+        grouped = tg.conv2d(image, tg.concatenate([kernel[:3, :2], kernel[3:, 2:]]), groups=2)
+        total = out.sum() + (tg.conv2d(image, kernel, padding=1) ** 2).sum() + tg.sin(grouped).sum()
+        first = tg.grad(total, [x, w, image, kernel], create_graph=True)
+        return [t.numpy() for t in [out, *first, *tg.grad((first[1] ** 2).sum(), [x, w])]]
+
+    shapes, product = [], gemm.product
+    monkeypatch.setattr(gemm, "product", lambda a, b, out=None: shapes.append((a.shape, b.shape)) or product(a, b, out))
+    found = gradients()
+    assert {((150, 40), (40, 70)), ((150, 70), (70, 40)), ((40, 150), (150, 70))} <= set(shapes)
+    assert any(a == (6, 36) or b[1] == 6 for a, b in shapes)
+    agree(found, in_numpy(monkeypatch, gradients))
+
+
+def test_a_product_that_does_not_fit_is_refused_as_by_numpy():
+    with pytest.raises(ShapeError, match="matmul"):
+        tg.ones(40, 50) @ tg.ones(40, 50)
+
+
+def test_rows_of_a_result_may_be_apart():
+    a, b, out = np.ones((40, 50), np.float32), np.ones((50, 30), np.float32), np.zeros((40, 99), np.float32)
+    for setting in (native.dot, gemm.product):
+        assert np.shares_memory(setting(a, b, out[:, 4:34]), out)
+        assert (out[:, 4:34] == 50).all() and out.sum() == 40 * 30 * 50
+        out[...] = 0
+
+
 def test_bits_do_not_depend_on_threads_or_blocks_and_repeat(monkeypatch):
     monkeypatch.setattr(binding, "SHARED", 0)
     monkeypatch.setattr(binding, "SHARD", 1)
@@ -375,11 +409,11 @@ def test_sizes_and_a_setting_decide(monkeypatch):
     step = lambda x, h: (None, tg.tanh(x + h))
     explained = lambda n: str(tg.unroll.explain(step, tg.zeros(n, 4, 40), tg.zeros(4, 40)))
     assert "replayed 5 times, compiled" in explained(5)
-    monkeypatch.setenv(compiled.SETTING, "")
+    monkeypatch.setenv(native.SETTING, "")
     assert "replayed 5 times in NumPy: too little work" in explained(5)
     assert "replayed 5000 times, compiled" in explained(5000)
-    monkeypatch.setenv(compiled.SETTING, "never")
-    assert f"replayed 5000 times in NumPy: {compiled.SETTING} is never" in explained(5000)
+    monkeypatch.setenv(native.SETTING, "never")
+    assert f"replayed 5000 times in NumPy: {native.SETTING} is never" in explained(5000)
 
 
 @pytest.mark.parametrize("batch", [3, 4])
@@ -392,7 +426,7 @@ def test_what_the_loop_can_do_as_well_is_in_the_loop_and_what_is_cheap_to_make_i
     # The gradients of two weights and two biases; of few rows the input's gradient, too.
     assert operations(found, after).count("matmul") == (3 if batch < 4 else 2)
     with monkeypatch.context() as patch:
-        patch.setenv(compiled.SETTING, "never")
+        patch.setenv(native.SETTING, "never")
         other = explained()
     assert "matmul" in operations(other, before) and operations(other, after).count("matmul") == 3
     # h - n is made again.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 
 from ..errors import DtypeError, GradientError, TapeError, TinygradError
+from ..native import LARGE, dot
 from .state import ScopePath, State, current, next_index, scope_text, writes
 
 if TYPE_CHECKING:
@@ -155,6 +156,11 @@ class Scatter:
         self.add = add
 
 
+def product(x: Array, y: Array) -> Array:
+    """``x @ y`` of two matrices, in machine code where they are large and that is installed."""
+    return x.dot(y) if x.size < LARGE or type(x) is not np.ndarray or type(y) is not np.ndarray else dot(x, y)
+
+
 class Product(tuple[Any, Any]):
     """A gradient ``x.T @ g``, or the sum of g's rows where x is None: the sweep gathers those of one weight.
 
@@ -167,7 +173,7 @@ class Product(tuple[Any, Any]):
     @property
     def values(self) -> np.ndarray:
         x, g = self
-        return cast(np.ndarray, np.add.reduce(g) if x is None else x.T.dot(g))
+        return cast(np.ndarray, np.add.reduce(g) if x is None else product(x.T, g))
 
 
 class Own(list[Any]):
@@ -203,7 +209,7 @@ class Gathered:
         if self.gs:
             g = self.gs[0] if len(self.gs) == 1 else np.concatenate(self.gs)
             x = None if not self.xs else self.xs[0] if len(self.xs) == 1 else np.concatenate(self.xs)
-            part = np.add.reduce(g) if x is None else g.T.dot(x).T if self.transposed else x.T.dot(g)
+            part = np.add.reduce(g) if x is None else product(g.T, x).T if self.transposed else product(x.T, g)
             self.xs, self.gs, self.rows = [], [], 0
             if self.total is None:
                 self.total = part

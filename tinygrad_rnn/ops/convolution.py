@@ -15,6 +15,7 @@ from ..core.primitive import primitive
 from ..core.tape import Array
 from ..core.tensor import reading
 from ..errors import DtypeError, ShapeError
+from ..native import dot
 from .indexing import take_along_axis
 from .shaping import pad, reshape
 
@@ -100,6 +101,13 @@ def _columns(
     return [(slice(i, i + taps), flat[:, :, i * dilation[0] * size : (i * dilation[0] + rows) * size]) for i in range(0, kh, taps)]
 
 
+def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The matrix product of each group."""
+    if len(a) > 1:
+        return np.asarray(np.matmul(a, b, out=out))
+    return dot(a[0], b[0], None if out is None else out[0])[None]
+
+
 def _correlate(x: np.ndarray, weight: np.ndarray, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> np.ndarray:
     """The convolution of (channels, height, width, batch), of the size ``out``; a negative padding crops."""
     o, _, kh, kw = weight.shape
@@ -111,9 +119,9 @@ def _correlate(x: np.ndarray, weight: np.ndarray, out: Pair, stride: Pair, paddi
         block = slice(start, start + size)
         for k, (factor, matrix) in enumerate(terms):
             if k == 0:
-                np.matmul(factor, matrix[:, :, block], out=total[:, :, block])
+                _products(factor, matrix[:, :, block], out=total[:, :, block])
             else:
-                total[:, :, block] += np.matmul(factor, matrix[:, :, block])
+                total[:, :, block] += _products(factor, matrix[:, :, block])
     return total.reshape(o, *out, x.shape[3])
 
 
@@ -151,7 +159,7 @@ def _conv2d_image(
     y = y.reshape(groups, o // groups, rows * columns * n)
     total = np.zeros((c, height + 2 * ph, width + 2 * pw, n), np.result_type(y, weight))
     for i, row in enumerate(_taps(total, 1, kh, stride[0], rows, dh)):
-        products = np.matmul(weights[:, :, :, i].swapaxes(2, 3).reshape(groups, c // groups * kw, o // groups), y).reshape(c, kw, rows, columns, n)
+        products = _products(weights[:, :, :, i].swapaxes(2, 3).reshape(groups, c // groups * kw, o // groups), y).reshape(c, kw, rows, columns, n)
         for j, tap in enumerate(_taps(row, 2, kw, stride[1], columns, dw)):
             tap += products[:, j]
     return _outer(_framed(total, (-ph, -pw)))
@@ -177,7 +185,7 @@ def _conv2d_kernel(
     total = np.empty(shape, np.result_type(y, x))
     y = _inner(y).reshape(groups, o // groups, height * width * n).swapaxes(1, 2)
     for rows, matrix in _columns(_inner(x), (kh, kw), (height, width), stride, padding, dilation, groups):
-        total[:, :, rows] = np.matmul(matrix, y).swapaxes(1, 2).reshape(o, c, rows.stop - rows.start, kw)
+        total[:, :, rows] = _products(matrix, y).swapaxes(1, 2).reshape(o, c, rows.stop - rows.start, kw)
     return total
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..core.primitive import primitive
-from ..core.tape import Array, Product
+from ..core.tape import Array, Product, product
 from ..core.tensor import is_tensor
 from ..errors import DtypeError, ShapeError
+from ..native import LARGE
 from .elementwise import multiply, where
 from .shapes import axes_of
 from .shaping import expand_dims, moveaxis, reshape, transpose
@@ -29,17 +30,17 @@ def matmul(x: Array, y: Array) -> Any:
     """
     if type(x) is np.ndarray and type(y) is np.ndarray and y.ndim == 2:
         if x.ndim == 2:
-            return x.dot(y)
+            return x.dot(y) if x.size < LARGE else product(x, y)
         if x.ndim > 2 and x.shape[-1] == y.shape[0]:
             # One product of all rows is faster than one a matrix.
-            return _rows(x).dot(y).reshape((*x.shape[:-1], y.shape[1]))
+            return product(_rows(x), y).reshape((*x.shape[:-1], y.shape[1]))
     return np.matmul(x, y)
 
 
 @matmul.rule
 def matmul_x(g: Array, x_shape: tuple[int, ...], y: Array) -> Array:
     if len(x_shape) == 2 == y.ndim:
-        return g.dot(y.T)
+        return product(g, y.T)
     if len(x_shape) == 1:
         return g * y if y.ndim == 1 else _sum_to(matmul(y, g.reshape(*g.shape, 1)).reshape(*g.shape[:-1], x_shape[0]), x_shape)
     if y.ndim == 1:
@@ -55,7 +56,7 @@ def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
         if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype == x.dtype:
             return Product((x, g) if x.ndim == 2 else (x[None], g[None]))
         if x.ndim == 2:
-            return x.T.dot(g)
+            return product(x.T, g)
     if x.ndim == 1:
         return g * x if len(y_shape) == 1 else _sum_to(g.reshape(*g.shape[:-1], 1, g.shape[-1]) * x.reshape(-1, 1), y_shape)
     if len(y_shape) == 1:

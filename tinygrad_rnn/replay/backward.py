@@ -12,9 +12,9 @@ import numpy as np
 from ..core.state import State, installed
 from ..core.tape import Record
 from ..core.tensor import Tensor, run_sweep, wrap
+from ..native import available, dot
 from ..ops.indexing import add_at
 from .batching import Batched, batched, elementwise, static, takes_out
-from .compiled import available, dot
 from .panels import Layout
 from .plan import DEFERRED, HOISTED, LOOP, ONCE, SHORT, Assembly, Loop, Memory, Part, Straight, assemblies, flat, fusable, needed_for, readers_of, uses_of, varying
 from .program import Constant, Instruction, Outer, Program, Trace, Unreplayable, Value, interpret, merged

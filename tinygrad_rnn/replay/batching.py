@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..native import dot
 from ..ops.indexing import _getitem, add_at, embedding
-from .compiled import dot
 from .program import Constant, Instruction, Outer, Program, Value
 
 Batched = Callable[..., np.ndarray]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..native.gemm import pack, panels
+from ..native.kernels import Product, lanes
+from ..native.machine import Machine, machine, scratch
+from ..native.workers import share
 from .emitting import Emitted, emitted, supported
-from .gemm import pack, panels
-from .kernels import Product, lanes
 from .lowering import Lowering
-from .machine import Machine, machine, scratch
 from .program import Constant, Outer, Value
 from .schedule import Schedule, Source, Unsupported
 from .segments import Copy
-from .workers import share
 
 if TYPE_CHECKING:
     from .plan import Loop

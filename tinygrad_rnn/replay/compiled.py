@@ -7,16 +7,14 @@ Which of the two ways runs is a matter of sizes alone, never of timing, so that 
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..native import wanted
 from .agreement import close
 from .program import Outer
 
@@ -24,51 +22,14 @@ if TYPE_CHECKING:
     from .binding import Function
     from .plan import Loop
 
-# What compiles, and LLVM with it, is imported where it is used: most unrolls are too small for it.
-
-SETTING = "TINYGRAD_RNN_COMPILE"
-"""The environment variable that says ``never`` or ``always``, in place of by size."""
-
 LOOP = 1 << 18
 """Work in one call from which on a loop is compiled: multiplications of products and 16 times the elements of the rest.
 
 That is a third of a millisecond in NumPy. Compiling takes 100 ms, the first time on a machine, and loading 4.
 """
 
-PRODUCT = 1 << 21
-"""Multiplications from which on a product of all steps is not left to NumPy."""
-
 Values = Callable[[Outer], np.ndarray]
 Otherwise = Callable[[int, dict[int, np.ndarray]], None]
-
-
-def available() -> bool:
-    """Whether loops can be compiled: then the code lays out memory for itself."""
-    return os.environ.get(SETTING, "") != "never" and _installed()
-
-
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("llvmlite") is not None
-
-
-def wanted(work: float, least: int) -> str:
-    """Why work is not done by machine code; empty if it is."""
-    setting = os.environ.get(SETTING, "")
-    if work < least and setting != "always":
-        return "too little work to compile"
-    return f"{SETTING} is never" if setting == "never" else ""
-
-
-def dot(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """``a @ b`` of two matrices, in ``out``, C-contiguous, where it is given."""
-    if not wanted(a.shape[0] * a.shape[1] * b.shape[1], PRODUCT):
-        from .gemm import product
-
-        found = product(a, b, out)
-        if found is not None:
-            return found
-    return np.asarray(a.dot(b, out))
 
 
 class Compiled:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .kernels import ATTRIBUTES, Writer, elementary, lanes, mask, product
-from .machine import Machine
+from ..native.kernels import ATTRIBUTES, Writer, elementary, lanes, mask, product
+from ..native.machine import Machine
 from .schedule import Compute, Item, Key, Memory, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
 
 Emit = Callable[["Body", list[str]], str]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..native.kernels import Product
 from .batching import along_rows, static
-from .kernels import Product
 from .program import Constant, Instruction, Outer, Value
 from .schedule import Compute, Item, Key, Memory, Multiply, Number, Operand, Reduce, Reduced, Schedule, Segment, Source, Store, Unsupported
 from .segments import REDUCTIONS, Copies, Segments

@@ -15,10 +15,10 @@ from ..core.state import current, enable_grad, installed, next_index, plain, wri
 from ..core.tape import Own
 from ..core.tensor import Tensor, is_tensor, restated, run_sweep, wrap
 from ..errors import TapeError
+from ..native import available
 from ..ops.shaping import stack
 from .backward import Backward, Place, derive
 from .batching import is_view, stacked_panels, takes_out, view_of
-from .compiled import available
 from .expanding import Expansion
 from .panels import Layout, gates
 from .plan import HOISTED, LOOP, ONCE, SHORT, Loop, Memory, Straight, classify, flat, fusable, needed_for, operands, readers_of, together, uses_of

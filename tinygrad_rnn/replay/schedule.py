@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .kernels import Product
+from ..native.kernels import Product
 
 
 class Unsupported(Exception):

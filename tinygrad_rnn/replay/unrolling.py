@@ -12,11 +12,11 @@ import numpy as np
 from ..core.state import current, installed, plain
 from ..core.tensor import Tensor, is_tensor, run_sweep, wrap
 from ..errors import DtypeError, OutOfRangeError, ShapeError, TapeError
+from ..native import available
 from ..ops.elementwise import where
 from ..ops.shaping import _reshape, reshape, stack
 from . import tree
 from .agreement import close, magnitude
-from .compiled import available
 from .explaining import Explanation, explained
 from .program import Program, Trace, Unreplayable, identity
 from .replaying import LIMIT, PLANS, Kept, Plan, at, remember, replay

@@ -33,9 +33,9 @@ AHEAD = 16
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray | None:
-    """``a @ b`` of two matrices in any layout, C-contiguous, in ``out`` where it is given; None where there is no machine code for it."""
+    """``a @ b`` of two matrices in any layout, in ``out``, whose rows have their elements next to each other, where it is given; None where there is no machine code for it."""
     (m, k), n = a.shape, b.shape[1]
-    fit = a.dtype == b.dtype and a.dtype.char in "fd" and m * n * k and a.flags.aligned and b.flags.aligned
+    fit = a.dtype == b.dtype and a.dtype.char in "fd" and b.shape[0] == k and m * n * k and a.flags.aligned and b.flags.aligned
     call = _function(a.itemsize) if fit else None
     if call is None:
         return None
@@ -46,7 +46,7 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.n
 
     def rows(first: int, last: int) -> None:
         panels = scratch(RESIDENT + GROUP * SLOT * (DEPTH * item + 64))
-        call(left + first * a.strides[0], *a.strides, right, *b.strides, into + first * n * item, n * item, last - first, n, k, panels, panels + RESIDENT)
+        call(left + first * a.strides[0], *a.strides, right, *b.strides, into + first * out.strides[0], out.strides[0], last - first, n, k, panels, panels + RESIDENT)
 
     share(rows, m, 48 if m * n * k >= SHARED else m)
     return out
@@ -117,7 +117,8 @@ def source(host: Machine, v: Lanes) -> str:
             column = out.let(f"mul i64 {p}, {width}")
             count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {across}, {column}')}, i64 {width})")
             start = out.at("%b", out.let(f"mul i64 {first}, %bs"), out.let(f"mul i64 {out.let(f'add i64 {begin}, {column}')}, %bk"))
-            out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 {depth}, i64 {count}, i64 {width}, ptr {out.at('%panels', out.let(f'mul i64 {p}, {panel_bytes}'))}, i64 {deep})")
+            padded = out.let(f"and i64 {out.let(f'add i64 {count}, {v.count - 1}')}, {-v.count}")
+            out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 {depth}, i64 {count}, i64 {padded}, ptr {out.at('%panels', out.let(f'mul i64 {p}, {panel_bytes}'))}, i64 {deep})")
         with out.loop("%m", step=height * GROUP) as top:
             rows = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %m, {top}')}, i64 {height * GROUP})")
             left = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {top}, %as"))
@@ -146,11 +147,12 @@ def source(host: Machine, v: Lanes) -> str:
                 count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {across}, {column}')}, i64 {width})")
                 panel, block = out.at("%panels", out.let(f"mul i64 {p}, {panel_bytes}")), out.at("%blocks", out.let(f"mul i64 {q}, {_block(v)}"))
                 target = out.at("%c", out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %cs"), out.let(f"mul i64 {out.let(f'add i64 {begin}, {column}')}, {v.size}"))
-                whole = out.let(f"icmp eq i64 {count}, {width}")
-                part = out.let(f"select i1 {whole}, i64 0, i64 {height}")
-                which = out.let(f"add i64 {out.let(f'add i64 {here}, {part}')}, {out.let(f'select i1 {inward}, i64 {2 * height}, i64 0')}")
+                # Tiles count from 1: by their rows, then by their vectors.
+                vectors = out.let(f"udiv i64 {out.let(f'add i64 {count}, {v.count - 1}')}, {v.count}")
+                before = out.let(f"add i64 {vectors}, {out.let(f'select i1 {inward}, i64 {host.vectors - 1}, i64 -1')}")
+                which = out.let(f"add i64 {here}, {out.let(f'mul i64 {before}, {height}')}")
                 given = f"(ptr {block}, ptr {panel}, ptr {target}, i64 %cs, i64 {deep}, i64 {count}, i1 {begins})"
-                out.choose(which, [f"call void @{name}{given}" for name, *_ in _tiles(height)])
+                out.choose(which, [f"call void @{name}{given}" for name, *_ in _tiles(host)])
     integers = f"<{max(v.count, SLOT)} x i64>"
     declared = [
         "declare i64 @llvm.umin.i64(i64, i64)",
@@ -162,7 +164,7 @@ def source(host: Machine, v: Lanes) -> str:
         f"@lanes = internal constant {integers} <{', '.join(f'i64 {k}' for k in range(max(v.count, SLOT)))}>, align 64",
         f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}",
     ]
-    tiles = [_tile(*which, host, v) for which in _tiles(height)]
+    tiles = [_tile(*which, v) for which in _tiles(host)]
     return "\n".join([*declared, _packing(v), _sideways(height, v), _rows(height, v), *tiles, out.text()])
 
 
@@ -180,13 +182,13 @@ def _row(v: Lanes) -> int:
     return DEPTH * v.size + 64
 
 
-def _tiles(height: int) -> list[tuple[str, int, bool, bool]]:
-    """The functions for tiles: name, rows, whether of a panel in part, and whether the rows lie along the inner axis."""
+def _tiles(host: Machine) -> list[tuple[str, int, int, bool]]:
+    """The functions for tiles: name, rows, vectors of columns, and whether the rows lie along the inner axis."""
     return [
-        (f"tile{rows}_{'part' if part else 'whole'}_{'inward' if inward else 'sideways'}", rows, part, inward)
+        (f"tile{rows}_{vectors}_{'inward' if inward else 'sideways'}", rows, vectors, inward)
         for inward in (False, True)
-        for part in (False, True)
-        for rows in range(1, height + 1)
+        for vectors in range(1, host.vectors + 1)
+        for rows in range(1, host.rows + 1)
     ]
 
 
@@ -335,9 +337,9 @@ def _first_lanes(out: Writer, count: str, v: Lanes) -> str:
     return out.let(f"icmp slt {integers} {lane}, {limits}")
 
 
-def _tile(name: str, rows: int, part: bool, inward: bool, host: Machine, v: Lanes) -> str:
-    """Some rows of a block with one panel: the result where the inner axis begins, and added to it later; of a panel in part the first ``n`` columns."""
-    V, width = v.vector, host.vectors
+def _tile(name: str, rows: int, width: int, inward: bool, v: Lanes) -> str:
+    """Some rows of a block with one panel: the first ``n`` columns of the result where the inner axis begins, and added to it later."""
+    V = v.vector
     a_row, a_step = (_row(v), v.size) if inward else (v.size, SLOT * v.size)
     cells = [(r, c) for r in range(rows) for c in range(width)]
     out = Writer(f"define internal void @{name}(ptr %a, ptr %b, ptr %c, i64 %cs, i64 %k, i64 %n, i1 %begins) noinline #0")
@@ -349,23 +351,22 @@ def _tile(name: str, rows: int, part: bool, inward: bool, host: Machine, v: Lane
             left = [out.splat(out.let(f"load {v.name}, ptr {out.at(block, u * a_step + r * a_row)}, align {v.size}"), v) for r in range(rows)]
             sums = [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
         out.carried = sums
-    masks = [_first_lanes(out, out.let(f"sub i64 %n, {c * v.count}"), v) for c in range(width)] if part else []
+    kept = _first_lanes(out, out.let(f"sub i64 %n, {(width - 1) * v.count}"), v)
     places = [out.at("%c", out.let(f"mul i64 %cs, {r}"), c * v.count * v.size) for r, c in cells]
 
     def stored(block: str, values: Callable[[str, str, int], str]) -> None:
         out.enter(block)
         for (_, c), place, s in zip(cells, places, sums, strict=True):
             value = values(place, s, c)
-            if part:
-                out.do(f"call void @llvm.masked.store.{v.suffix}.p0({V} {value}, ptr {place}, i32 {v.size}, {v.bools} {masks[c]})")
-            else:
+            if c < width - 1:
                 out.store(value, place, v, v.count)
+            else:
+                out.do(f"call void @llvm.masked.store.{v.suffix}.p0({V} {value}, ptr {place}, i32 {v.size}, {v.bools} {kept})")
         out.do("br label %end")
 
     def added(place: str, s: str, c: int) -> str:
-        masked = f"call {V} @llvm.masked.load.{v.suffix}.p0(ptr {place}, i32 {v.size}, {v.bools} {masks[c]}, {V} zeroinitializer)" if part else ""
-        before = out.let(masked) if part else out.load(place, v, v.count)
-        return out.let(f"fadd {V} {before}, {s}")
+        masked = f"call {V} @llvm.masked.load.{v.suffix}.p0(ptr {place}, i32 {v.size}, {v.bools} {kept}, {V} zeroinitializer)"
+        return out.let(f"fadd {V} {out.load(place, v, v.count) if c < width - 1 else out.let(masked)}, {s}")
 
     out.do("br i1 %begins, label %new, label %more")
     stored("new", lambda place, s, c: s)
