@@ -113,7 +113,8 @@ def test_bisection_finds_one_entry_of_many_with_few_calls():
     report = check_vjp(lambda x, y: np.sin(y) + 0 * x.sum(), vjp, numbers(3), numbers(100, 200), raises=False)
     (finding,) = report.findings
     assert finding.argument == "y" and finding.index == (65, 141)
-    assert report.evaluations < 2500 and report.pullbacks < 40
+    # Of these, 514 look for jumps that would explain so small a discrepancy.
+    assert report.evaluations < 3000 and report.pullbacks < 40
 
 
 def test_a_hook_is_suspected_when_every_rule_is_right():

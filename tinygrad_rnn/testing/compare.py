@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .derivative import DEEP, EPS, FIRST, OTHER, Array, Estimate, estimate, sample
+from .derivative import DEEP, EPS, FIRST, OTHER, Array, Estimate, Jump, estimate, jumps, sample
 from .report import Finding
 from .subject import Pullback, Subject
 
@@ -19,7 +20,8 @@ SAFETY = 8.0
 FEW_INPUTS, FEW_OUTPUTS = 8, 4
 SECOND_LOOKS = 12
 _SPLIT = 32
-_COARSE = 1e-6
+_COARSE, _NEAR = 1e-6, 0.01
+_SMALL_PART, _LARGE_BEND, _EXPLAINED, _LINES = 0.05, 0.3, 64, 1
 
 Direction = list[Array]
 
@@ -35,6 +37,8 @@ class Measured:
     error: float
     scale: float
     """The size of the parts of which ``got`` is the sum."""
+    natural: float = 0.0
+    """The size of the values, and of what they change by."""
     outcome: str = "agrees"
 
     @property
@@ -59,6 +63,7 @@ class Comparison:
         self.measured: list[Measured] = []
         self.kinks = 0
         self.tightness = 0.0
+        self.jumps: list[Jump] = []
 
     def _cotangents(self) -> Array:
         """Signed normal ones, one that weighs every output by what it changes, and each output by itself where they are few."""
@@ -244,6 +249,7 @@ class Comparison:
             with np.errstate(all="ignore"):
                 agrees = abs(got - column.expected) <= column.tolerance
             natural = max(float(np.sum(np.abs(v * np.where(self.finite, self.y, 0)))), *(float(np.max(np.abs(t[:, k]), initial=0, where=np.isfinite(t[:, k]))) for t in table))
+            column.natural = natural
             known = column.tolerance <= max(CONCLUSIVE * scale, NEGLIGIBLE * natural)
             column.outcome = "agrees" if agrees and known else "unknown" if agrees or not np.isfinite(column.error) else "differs"
             columns.append(column)
@@ -259,7 +265,8 @@ class Comparison:
         second = estimate(np.array(OTHER), *other_table, np.array([floor]))
         exact = self.subject.analytic(direction, self.cotangents[k])
         noise = self._answer_noise(direction, k)
-        if not any(table.any() for table in (*own, *other_table)) and self.subject.hides_changes(direction, self.cotangents[k]):
+        still = not any(side[at <= _NEAR].any() for at, pair in ((steps, own), (np.array(OTHER), other_table)) for side in pair)
+        if still and self.subject.hides_changes(direction, self.cotangents[k], c.got):
             c.outcome = "unknown"
             return
         with np.errstate(all="ignore"):
@@ -276,7 +283,7 @@ class Comparison:
                 low, high, error = self._between(direction, self.cotangents[k], np.array(FIRST))
                 slack = SAFETY * (error + 4 * self.subject.eps * c.scale + noise * (noise < 1e-6 * c.scale))
                 if low - slack <= c.got <= high + slack:
-                    c.outcome = "kink"
+                    c.outcome, c.scale = "kink", max(c.scale, abs(low), abs(high))
                 else:
                     c.expected, c.error = (low + high) / 2, (high - low) / 2
                 return
@@ -288,8 +295,30 @@ class Comparison:
                     return
             apart = not abs(first.value[0] - second.value[0]) <= SAFETY * (first.error[0] + second.error[0])
             staircase = all(_supports(c, *pair) for pair in ((steps, own), (np.array(OTHER), other_table)))
-            if apart or first.kink[0] != second.kink[0] or self._unresolved(c, own) or staircase:
+            if apart or first.kink[0] != second.kink[0] or self._unresolved(c, own) or staircase or self._stopped_early(c):
                 c.outcome = "unknown"
+
+    def _stopped_early(self, c: Measured) -> bool:
+        """Whether small jumps explain a small discrepancy, as where an iteration stops at a tolerance.
+
+        There the number of its steps changes from place to place, and with it the value, and the slope by as much as it is off.
+        """
+        apart = abs(c.got - c.expected)
+        if not apart <= _SMALL_PART * c.scale or not self.subject.branches():
+            return False
+        v = self.cotangents[c.cotangent : c.cotangent + 1]
+        for direction in (None, self.directions[c.direction], *(self._random_direction() for _ in range(_LINES))):
+            if direction is not None:
+
+                def value(t: float, direction: Direction = direction) -> float:
+                    return float(self.along(direction, v, (t,))[0][0, 0])
+
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self.jumps += [jump for jump in jumps(value) if jump.bend <= _LARGE_BEND * c.scale]
+            if any(apart <= _EXPLAINED * min(jump.size, jump.bend) for jump in self.jumps):
+                return True
+        return False
 
     def _unresolved(self, c: Measured, table: tuple[Array, Array]) -> bool:
         """Whether the smallest step changes the values about as much as any, and more than rounding does: an oscillation is finer than every step."""
@@ -363,15 +392,21 @@ class Comparison:
             if self.failed:
                 return
         for a in hidden:
-            self.findings.append(Finding("inconclusive", f"the gradient for {self.subject.names[a]} could not be told from noise", argument=self.subject.names[a]))
+            self.findings.append(Finding("inconclusive", f"the gradient for {self.subject.names[a]} could not be told from noise", argument=self.subject.names[a], hint=self._reason()))
+
+    def _reason(self) -> str | None:
+        if not self.jumps:
+            return None
+        size = max(jump.size for jump in self.jumps)
+        return f"the values jump by about {size:.1g}, and the slope with them: does an iteration stop at a tolerance? Make it smaller, to be told right from wrong"
 
     def _hidden(self) -> list[int]:
-        """The arguments for which no direction was conclusive."""
+        """The arguments for which, for some cotangent, no direction was conclusive, or none of those that have some element in them."""
         hidden = []
         for a, n in enumerate(self.sizes):
-            worst = 0.0
-            for k in range(len(self.cotangents)) if n else ():
-                best = np.inf
+            seen = np.zeros(n, bool)
+            for k, v in enumerate(self.cotangents if n else ()):
+                known, tightest = False, np.inf
                 for m in self.measured:
                     if m.cotangent != k or m.outcome not in ("agrees", "kink"):
                         continue
@@ -379,17 +414,25 @@ class Comparison:
                     if not u[a].any():
                         continue
                     part = self.got([u[a]], [self.gradients[k][a]])[1]
-                    best = min(best, m.tolerance / part if part and m.tolerance < CONCLUSIVE * part else 0.0 if m.tolerance <= NEGLIGIBLE * self._natural(k) else np.inf)
-                worst = max(worst, best)
-            if worst > CONCLUSIVE:
+                    if part and m.tolerance <= CONCLUSIVE * part:
+                        tightest = min(tightest, m.tolerance / part)
+                    elif not m.tolerance <= NEGLIGIBLE * self._natural(k):
+                        continue
+                    known = True
+                    if v[self.finite].all():
+                        seen |= u[a].ravel() != 0
+                if not known:
+                    hidden.append(a)
+                    break
+                if np.isfinite(tightest):
+                    self.tightness = max(self.tightness, tightest)
+            if not seen.all() and a not in hidden:
                 hidden.append(a)
-            else:
-                self.tightness = max(self.tightness, worst)
         return hidden
 
     def _natural(self, k: int) -> float:
         natural = float(np.sum(np.abs(self.cotangents[k] * np.where(self.finite, self.y, 0))))
-        return max(natural, max((m.scale for m in self.measured if m.cotangent == k), default=0.0))
+        return max(natural, max((max(m.scale, m.natural) for m in self.measured if m.cotangent == k and m.outcome in ("agrees", "kink")), default=0.0))
 
 
 def nudged(xs: list[Array], eps: float, rng: np.random.Generator) -> Iterator[list[Array]]:

@@ -8,10 +8,12 @@ noise and truncation allow: it may not average over an oscillation, a kink or a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 Array = np.ndarray
 
@@ -143,3 +145,68 @@ def _extrapolated(steps: Array, plain: Array, noise: Array, power: int) -> tuple
         better = smallest < least
         best[better], least[better] = np.take_along_axis(row, chosen, 0)[0][better], smallest[better]
     return best, least
+
+
+@dataclass
+class Jump:
+    """A place where a function is not continuous: what its value changes by there, and its slope."""
+
+    size: float
+    bend: float
+
+
+_POINTS, _ORDER, _STANDS_OUT, _PLACES, _BISECTIONS = 257, 8, 16.0, 4, 44
+_BINOMIAL = np.array([(-1) ** k * math.comb(_ORDER, k) for k in range(_ORDER + 1)], float)
+
+
+def jumps(values: Callable[[float], float]) -> list[Jump]:
+    """Small jumps of a function between -1 and 1, where they are few enough to stand apart.
+
+    High differences, of which a smooth function has next to none, show where to look; there the values are bisected by
+    which of the polynomials through the points on either side they belong to. A kink has no jump left at the end.
+    """
+    t = np.linspace(-1, 1, _POINTS)
+    y = np.array([values(float(place)) for place in t])
+    with np.errstate(all="ignore"):
+        high = np.abs(np.convolve(y, _BINOMIAL, "valid"))
+    high[~np.isfinite(high)] = 0
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(high, 2 * _ORDER), 4 * _ORDER + 1)
+    around = np.median(np.hstack([near[:, :_ORDER], near[:, -_ORDER:]]), axis=1)
+    top = float(np.max(np.abs(y), initial=0, where=np.isfinite(y) & (np.abs(t) <= 0.5)))
+    stands = high / (around + 1024 * EPS * top + np.finfo(float).tiny)
+    found = []
+    for _ in range(_PLACES):
+        k = int(np.argmax(stands))
+        if not stands[k] > _STANDS_OUT:
+            break
+        stands[max(k - _ORDER, 0) : k + _ORDER + 1] = 0
+        jump = _jump(values, t, y, k + _ORDER // 2 - 1, k + _ORDER // 2 + 1)
+        if jump is not None and jump.size <= top / 8:
+            found.append(jump)
+    return found
+
+
+def _jump(values: Callable[[float], float], t: Array, y: Array, left: int, right: int) -> Jump | None:
+    """The jump between two points of a grid, None if there is none."""
+    sides = slice(left - _ORDER + 1, left + 1), slice(right, right + _ORDER)
+    if sides[0].start < 0 or right + _ORDER > len(t) or not all(np.isfinite(y[side]).all() for side in sides):
+        return None
+    before, after = (Polynomial.fit(t[side], y[side], _ORDER - 1) for side in sides)
+    low, high = float(t[left]), float(t[right])
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        value = values(middle)
+        if abs(value - before(middle)) < abs(value - after(middle)):
+            low = middle
+        else:
+            high = middle
+    ends = []
+    for place, step in ((low, t[0] - t[1]), (high, t[1] - t[0])):
+        at = place + step / 2 * np.arange(_ORDER)
+        near = np.array([values(float(p)) for p in at])
+        still = [values(place + step * 2.0**-k) for k in (30, 31, 32)]
+        if not np.isfinite([*near, *still]).all():
+            return None
+        ends.append((near[0], Polynomial.fit(at, near, _ORDER - 1).deriv()(place), np.ptp(still)))
+    size, bend = (abs(float(ends[1][n] - ends[0][n])) for n in (0, 1))
+    return Jump(size, bend) if size > 8 * max(float(end[2]) for end in ends) else None

@@ -43,9 +43,9 @@ def blame(comparison: Comparison, culprit: Measured, whole: bool = True) -> Find
         if worst is None:
             break
         (start, stop), measured = worst
-    if stop - start == 1:
-        unit = comparison.unit(a, start)
-        entry = comparison.measure(unit, k, floor=floor)
+    unit = comparison.unit(a, start)
+    entry = comparison.measure(unit, k, floor=floor) if stop - start == 1 else measured
+    if stop - start == 1 and not abs(entry.got - entry.expected) <= entry.tolerance:
         size = float(unit[a].flat[start])
         finding.index = tuple(map(int, np.unravel_index(start, comparison.xs[a].shape)))
         finding.expected, finding.error, finding.got = entry.expected / size, entry.error / size, entry.got / size

@@ -55,6 +55,12 @@ class Step:
     def record(self) -> Record | None:
         return self.out._node
 
+    def largest(self) -> float:
+        """The size of the largest finite number among operands and result."""
+        flat = [part for value in (*self.values, self.out) for part in (value if isinstance(value, list | tuple) else [value])]
+        sizes = [np.abs(part._data) for part in flat if is_tensor(part) and part.dtype.kind == "f"]
+        return max((float(np.max(size, initial=0, where=np.isfinite(size))) for size in sizes), default=0.0)
+
 
 class Observed:
     """One forward run of a function of tensors, every operation of it observed."""
@@ -92,12 +98,14 @@ class Observed:
         """A record whose gradient a hook may change."""
         return next((r for r in reachable([y._node for y in self.outputs if y._node is not None]) if HOOKS.get(r)), None)
 
-    def rounding(self, v: Array) -> float:
+    def rounding(self, v: Array, inside: bool = False) -> float:
         """Linnainmaa's bound on what rounding does to <v, outputs>: eps times the sum over records of |cotangent x value|.
+
+        ``inside`` takes for the value the largest number that the operation met, where its result is smaller.
 
         S. Linnainmaa, Taylor expansion of the accumulated rounding error, BIT 16 (1976).
         """
-        values = {id(step.record): step.out._data for step in self.steps if step.record is not None}
+        values = {id(step.record): step.out._data if not inside else np.full(step.out.shape, step.largest()) for step in self.steps if step.record is not None}
         total = 0.0
 
         def observe(record: Record, g: Any) -> None:

@@ -78,9 +78,13 @@ class Subject:
         """What the rounding of inner values can change <v, value> by, where that is known."""
         return 0.0
 
-    def hides_changes(self, us: list[Array], v: Array) -> bool:
-        """Whether <v, value>, which does not change along ``us``, may be a rounded one that does."""
+    def hides_changes(self, us: list[Array], v: Array, claimed: float) -> bool:
+        """Whether <v, value>, which does not change along ``us``, may be a rounded one that does, by about ``claimed``."""
         return False
+
+    def branches(self) -> bool:
+        """Whether what is done may depend on values, so that the function may jump."""
+        return True
 
     def analytic(self, us: list[Array], v: Array) -> tuple[float, float] | None:
         """The derivative of <v, value> along ``us`` by a complex step and its error, where every operation is analytic."""
@@ -190,6 +194,13 @@ class Differentiable(Subject):
 
     def rounding(self, v: Array) -> float:
         return self.observed(self.xs).rounding(v) * self.eps / EPS
+
+    def hides_changes(self, us: list[Array], v: Array, claimed: float) -> bool:
+        """An operation may round at the size of its operands, of which its result shows nothing where they cancel in it."""
+        return abs(claimed) <= self.observed(self.xs).rounding(v, inside=True) * self.eps / EPS
+
+    def branches(self) -> bool:
+        return self.observed(self.xs).escaped
 
     def analytic(self, us: list[Array], v: Array) -> tuple[float, float] | None:
         if self.eps > EPS:
@@ -310,8 +321,11 @@ class Given(Subject):
     def _value(self, xs: list[Array]) -> Array:
         return flat(list(tree.leaves(self._call(xs))))
 
-    def hides_changes(self, us: list[Array], v: Array) -> bool:
+    def hides_changes(self, us: list[Array], v: Array, claimed: float) -> bool:
         """Seen in the extended precision of ``longdouble``, where the function and the machine have it."""
+        ends = [[x + t * u for x, u in zip(self.xs, us, strict=True)] for t in (0.25, -0.25)]
+        if np.any(((self.near(ends[0]) - self.near(ends[1])) * v)[v != 0]):
+            return False
         moved = []
         for t in (0.25, -0.25):
             try:
