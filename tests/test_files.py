@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import files
-from tinygrad_rnn.files import FileError, MissingFileError, Tensors, atomic_write, load, save
+from tinygrad_rnn import atomic, files
+from tinygrad_rnn.atomic import atomic_write
+from tinygrad_rnn.files import FileError, MissingFileError, Tensors, load, save
 
 DTYPES = [np.dtype(t) for t in "? i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8 q Q".split()]
 
@@ -450,7 +451,7 @@ def test_a_save_that_fails_at_any_step_changes_nothing(path, content, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if step == "write":
-        monkeypatch.setattr(files, "open", lambda *args: FullDisk(open(*args), full), raising=False)  # noqa: SIM115
+        monkeypatch.setattr(atomic, "open", lambda *args: FullDisk(open(*args), full), raising=False)  # noqa: SIM115
     else:
         monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space") as caught:
@@ -522,7 +523,7 @@ def test_a_process_killed_in_the_middle_of_a_save_leaves_the_previous_file(path,
     code = """
 import sys, time
 import tinygrad_rnn as tg
-from tinygrad_rnn import files
+from tinygrad_rnn import atomic, files
 class Slow:
     def __init__(self, stream): self.stream = stream
     def __enter__(self): return self
@@ -532,7 +533,7 @@ class Slow:
         self.stream.flush()
         print("half", flush=True)
         time.sleep(60)
-files.open = lambda *args: Slow(open(*args))
+atomic.open = lambda *args: Slow(open(*args))
 files.save(sys.argv[1], {"other": tg.ones(100_000)})
 """
     with child(code, path) as process:

@@ -17,6 +17,7 @@ import numpy as np
 import tinygrad_rnn as tg
 
 from . import data, files, nn, optim, train
+from .atomic import atomic_write
 from .errors import TinygradError
 
 MODEL, CHECKPOINT, RUN = "model.safetensors", "checkpoint.safetensors", "run.json"
@@ -141,7 +142,7 @@ def started(options: argparse.Namespace, text: str, vocabulary: data.Vocabulary)
             raise ValueError(f"--resume: the run in {options.out} was started otherwise ({'; '.join(other)}); resume it as it was, or take another --out")
     elif options.resume:
         print(f"there is nothing to resume in {options.out}: the run begins")
-    files.atomic_write(path, json.dumps({"settings": settings, "vocabulary": vocabulary.to_json()}).encode())
+    atomic_write(path, json.dumps({"settings": settings, "vocabulary": vocabulary.to_json()}).encode())
 
 
 class Annealing:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import files
+from .atomic import atomic_write
 from .core.state import no_grad
 from .core.tape import _table
 from .core.tensor import Tensor, is_tensor, settings, wrap
@@ -123,7 +124,7 @@ class History:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        files.atomic_write(path, text.getvalue().encode())
+        atomic_write(path, text.getvalue().encode())
 
 
 @dataclass

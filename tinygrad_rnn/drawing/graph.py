@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..atomic import atomic_write
 from ..core.tape import Record
 from ..core.tensor import Tensor, is_tensor
 from ..errors import OutOfRangeError
-from ..files import atomic_write
 from ..replay.expanding import Flow, expanded, uncollected
 from .layout import text_width
 from .model import Cluster, Edge, Node, Parameter, Rail

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import atomic_write
+from ..atomic import atomic_write
 
 KEPT = 256
 """Compiled functions kept on the disk; the oldest go first."""
