@@ -29,6 +29,7 @@ def always(monkeypatch, tmp_path_factory):
     """Machine code whatever the size, plans of this test alone, and a cache that no other run has filled."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv(native.SETTING, "always")
+    monkeypatch.setattr(native, "PRODUCT", 1)
     replaying.PLANS.clear()
     yield
     replaying.PLANS.clear()

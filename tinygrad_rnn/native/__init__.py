@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 SETTING = "TINYGRAD_RNN_COMPILE"
-"""The environment variable that says ``never`` or ``always``, in place of by size."""
+"""The environment variable that says ``never``, or of loops ``always``, in place of by size."""
 
 PRODUCT = 1 << 20
 """Multiplications from which on a product is not left to NumPy. OpenBLAS would share it among threads, which then look for work for a tenth of a second."""
@@ -32,17 +32,9 @@ def _installed() -> bool:
     return importlib.util.find_spec("llvmlite") is not None
 
 
-def wanted(work: float, least: int) -> str:
-    """Why work is not done by machine code; empty if it is."""
-    setting = os.environ.get(SETTING, "")
-    if work < least and setting != "always":
-        return "too little work to compile"
-    return f"{SETTING} is never" if setting == "never" else ""
-
-
 def dot(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """``a @ b`` of two matrices, in ``out``, whose rows have their elements next to each other, where it is given."""
-    if not wanted(a.shape[0] * a.shape[1] * b.shape[1], PRODUCT) and _worth_it():
+    if a.shape[0] * a.shape[1] * b.shape[1] >= PRODUCT and available() and _worth_it():
         from .gemm import product
 
         found = product(a, b, out)

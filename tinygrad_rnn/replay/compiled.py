@@ -8,13 +8,14 @@ Which of the two ways runs is a matter of sizes alone, never of timing, so that 
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..native import wanted
+from ..native import SETTING
 from .agreement import close
 from .program import Outer
 
@@ -48,9 +49,11 @@ class Compiled:
 
     def why_not(self, steps: int) -> str:
         """Why so many steps do not run as machine code; empty if they do."""
-        reason = wanted(steps * self.work, LOOP)
-        if reason:
-            return reason
+        setting = os.environ.get(SETTING, "")
+        if setting == "never":
+            return f"{SETTING} is never"
+        if steps * self.work < LOOP and setting != "always":
+            return "too little work to compile"
         with self._lock:
             if self.function is None and not self.reason:
                 self._make()
