@@ -79,6 +79,27 @@ KINKED = {
 SHAPES: tuple[tuple[int, ...], ...] = ((), (3,), (2, 3), (3, 3), (2, 1), (1, 3))
 
 
+MOST_PRINTED = 64
+"""Arrays with more elements than this are not printed."""
+
+
+def as_code(value: Any) -> str:
+    """A value as code that makes it again, to the last bit; a large array as what it is."""
+    if isinstance(value, tuple | list):
+        inner = ", ".join(map(as_code, value))
+        return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
+    array = getattr(value, "_data", value)
+    if not isinstance(array, np.ndarray | np.generic):
+        return repr(value)
+    if array.size > MOST_PRINTED:
+        return f"<{array.dtype} of shape {array.shape}>"
+    numbers = repr(array.tolist()).replace("nan", "np.nan").replace("inf", "np.inf")
+    dtype = "" if array.dtype in (np.float64, np.bool_, np.int64) and array.size else f", dtype={str(array.dtype)!r}"
+    shape = "" if array.size or array.shape == (0,) else f".reshape({array.shape})"
+    made = f"np.array({numbers}{dtype}){shape}"
+    return made if array is value else f"tg.tensor({made}{', requires_grad=True' if value.requires_grad else ''})"
+
+
 class Choices(Protocol):
     """Where the choices come from."""
 
