@@ -160,6 +160,24 @@ def identity_sort_x(g):
 
 
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+def test_a_failing_property_prints_code():
+    @given_tensors((2,), max_examples=5)
+    def uneven(x):
+        assert x.data[0] > 100
+
+    with pytest.raises(AssertionError) as caught:
+        uneven()
+    printed = "\n".join(caught.value.__notes__)
+    assert "uneven(\n    x=np.array([" in printed
+    x = eval(printed.partition("x=")[2].rpartition(",\n)")[0], {"np": np})
+    assert x.shape == (2,) and x[0] != np.float32(x[0] + 1)
+    with pytest.raises(tg.errors.ShapeError, match="a list with one entry an argument"):
+        gradient_property(tg.sin, args="smooth")
+    with pytest.raises(tg.errors.ShapeError, match="say with args= what to draw"):
+        gradient_property(lambda *xs: xs[0])
+
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 def test_properties_that_do_not_hold():
     with pytest.raises(GradientMismatch, match="identity_sort"):
         gradient_property(identity_sort, args=[(3,)], max_examples=5)()

@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import DtypeError, NotDifferentiableError, ShapeError
 from .compare import Comparison, nudged
 from .localise import blame
-from .records import accuse
 from .programs import as_code
+from .records import accuse
 from .report import Finding, GradientMismatch, InconclusiveWarning, Report, Verdict
 from .requirements import buffers, given_requirements, repeatable, tensor_requirements
 from .subject import Differentiable, Given, Gradient, Modular, Subject
@@ -30,6 +30,7 @@ TALLY: Counter[str] = Counter()
 """How many checks ended with each verdict; ``pytest`` prints it in its closing lines."""
 
 _MODES = ("vjp", "jvp")
+_PRINTED = 32
 
 
 def check_gradients(
@@ -112,7 +113,7 @@ def check_vjp(f: Callable[..., Any], vjp: Callable[[tuple[Any, ...], Any], Any],
         return _checked(subject, 1, ("vjp",), seed, raises, f"check_vjp(f, vjp, {_code(args)}{_suffix(1, ('vjp',), ('vjp',), seed)})", explain)
 
 
-def _options(what: str, order: int, modes: Sequence[str], seed: int, **functions: Any) -> None:
+def _options(what: str, order: int, modes: Sequence[str], seed: Any, **functions: Any) -> None:
     for name, function in functions.items():
         if not callable(function):
             raise DtypeError(f"{what}: {name} must be callable, got {type(function).__name__}")
@@ -138,7 +139,7 @@ def _kind(value: Any) -> str:
 
 
 def _code(args: Sequence[Any]) -> str:
-    return ", ".join(map(as_code, args))
+    return ", ".join(as_code(arg, _PRINTED) for arg in args)
 
 
 def _suffix(order: int, modes: Sequence[str], usual: Sequence[str], seed: int) -> str:

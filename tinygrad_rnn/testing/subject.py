@@ -179,6 +179,8 @@ class Differentiable(Subject):
 
     def tensors(self, xs: Sequence[Array], requires_grad: bool = True) -> list[Tensor]:
         made = [wrap(np.array(x, self.dtype)) for x in xs]
+        for t, name in zip(made, self.names, strict=True):
+            t.name = name
         return [t.requires_grad_() for t in made] if requires_grad else made
 
     def outputs(self, tensors: Sequence[Tensor], mode: Any) -> list[Tensor]:
