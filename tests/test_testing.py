@@ -257,6 +257,21 @@ MISTAKES = {
     "order": (lambda: check_gradients(tg.sin, 1.0, order=3), tg.errors.ShapeError, "order must be 1 or 2, got 3"),
     "modes": (lambda: check_gradients(tg.sin, 1.0, modes="vjp"), tg.errors.ShapeError, "modes must be a selection"),
     "number of gradients": (lambda: check_vjp(np.add, lambda args, g: (g,), numbers(2), numbers(2)), tg.errors.DtypeError, "returned 1 gradients, expected 2"),
+    "no argument": (lambda: check_gradients(tg.sin, np.arange(3)), tg.errors.DtypeError, "sin has no floating argument to differentiate: x is of dtype int64"),
+    "no array": (lambda: check_vjp(np.square, lambda args, g: (g,), 3), tg.errors.DtypeError, "x is of type int"),
+    "complex": (lambda: check_vjp(np.square, lambda args, g: (g,), np.array([1j])), tg.errors.DtypeError, "x is complex"),
+    "no output": (lambda: check_gradients(lambda x: None, 1.0), tg.errors.DtypeError, "returned None, expected a floating array"),
+    "complex output": (lambda: check_vjp(lambda x: x * 1j, lambda args, g: (g,), numbers(2)), tg.errors.DtypeError, "returned a ndarray of dtype complex128"),
+    "no function": (lambda: check_gradients(3, 1.0), tg.errors.DtypeError, "f must be callable, got int"),
+    "no vjp": (lambda: check_vjp(np.sin, 3, 1.0), tg.errors.DtypeError, "vjp must be callable, got int"),
+    "another vjp": (lambda: check_vjp(np.sin, lambda g: g, 1.0), tg.errors.DtypeError, r"called as vjp\(args, g\)"),
+    "no module": (lambda: check_module(np.sin, 1.0), tg.errors.DtypeError, "module must be a Module, got ufunc"),
+    "seed": (lambda: check_gradients(tg.sin, 1.0, seed="a"), tg.errors.ShapeError, "seed must be an int of 0 or more, got 'a'"),
+    "no cell": (lambda: laws.split(3, numbers(3, 2, 1)), tg.errors.DtypeError, "called as cell"),
+    "a layer": (lambda: laws.split(nn.GRU(1, 1), numbers(3, 2, 1)), tg.errors.ShapeError, "of a layer, which takes whole sequences, give the cell"),
+    "no state": (lambda: laws.split(lambda x, h: [1, 2, 3], numbers(3, 2, 1), numbers(2, 1)), tg.errors.ShapeError, "returned a list of 3, expected the new state"),
+    "one sequence": (lambda: laws.batch_permutation(nn.RNNCell(1, 1), numbers(3, 1, 1)), tg.errors.ShapeError, "two sequences or more, got batch=1"),
+    "lengths": (lambda: laws.padding(nn.RNNCell(1, 1), numbers(3, 2, 1), lengths=[1]), tg.errors.ShapeError, "has 1 numbers, expected one a sequence, batch=2"),
     "law without state": (lambda: laws.split(lambda x, h: h, numbers(3, 2, 1)), tg.errors.ShapeError, "give the first state"),
     "law without time": (lambda: laws.split(nn.RNNCell(1, 1), numbers(3)), tg.errors.ShapeError, r"\(time, batch, ...\)"),
     "cut": (lambda: laws.truncation(nn.RNNCell(1, 1), numbers(3, 2, 1), at=3), tg.errors.ShapeError, "within the 3 steps, got 3"),
@@ -320,3 +335,139 @@ def test_a_zero_in_the_cotangent_that_makes_nan_is_named():
 def test_a_gradient_of_pieces_is_constant_between_its_jumps(seed):
     x, y = np.array([0.9, 1.7, 1.1]), np.array([[0.6, 1.3, 0.7], [1.9, 0.8, 1.4]])
     assert check_gradients(tg.mod, x, y, order=2, seed=seed).verdict == "pass"
+
+
+def fixed_point(tolerance):
+    """The state of a network that has come to rest, and its gradient by the implicit function theorem."""
+
+    def f(W, b):
+        z = np.zeros(len(b))
+        while True:
+            last, z = z, np.tanh(W @ z + b)
+            if np.abs(z - last).max() < tolerance:
+                return z
+
+    def vjp(args, g, factor=1.0):
+        W, b = args
+        z = np.zeros(len(b))
+        for _ in range(200):
+            z = np.tanh(W @ z + b)
+        slope = 1 - z * z
+        u = slope * np.linalg.solve(np.eye(len(b)) - (slope[:, None] * W).T, g)
+        return np.outer(u, z) * factor, u
+
+    return f, vjp
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 1e-5])
+def test_an_iteration_that_stops_at_a_tolerance_is_not_accused_of_it(tolerance):
+    f, vjp = fixed_point(tolerance)
+    args = 0.35 * numbers(4, 4, seed=1), numbers(4, seed=2)
+    with pytest.warns(InconclusiveWarning, match="does an iteration stop at a tolerance"):
+        report = check_vjp(f, vjp, *args)
+    assert not report
+    assert check_vjp(f, lambda a, g: vjp(a, g, 1.01), *args, raises=False).verdict == "fail"
+    assert check_vjp(fixed_point(1e-16)[0], vjp, *args)
+
+
+def test_steps_that_are_no_iteration_excuse_nothing():
+    for scale in (1.0, 1e-3):
+        report = check_vjp(lambda x, s=scale: np.sin(x) + s * np.floor(8 * x), lambda args, g: (1.0001 * g * np.cos(args[0]),), np.array([0.3, -0.4, 1.2]), raises=False)
+        assert report.verdict == "fail"
+
+
+def test_every_element_must_be_known():
+    for x in ([1.0], [1.0, 2.5], [0.5, 2.0, 0.25]):
+        with pytest.warns(InconclusiveWarning, match="could not be told"):
+            check_vjp(np.floor, lambda args, g: (0 * g,), np.array(x))
+    assert check_vjp(np.floor, lambda args, g: (0 * g,), np.array([0.5, 2.5]))
+
+
+def test_a_kink_alone():
+    assert check_gradients(tg.relu, np.array([0.0])).verdict == "kink-pass"
+    assert check_vjp(lambda x: np.maximum(x, 0), lambda args, g: (1.5 * g,), np.array([0.0]), raises=False).verdict == "fail"
+
+
+def test_what_an_operation_rounds_away_inside_is_no_proof():
+    def f(x):
+        return tg.logsumexp(x, axis=0), tg.log_softmax(tg.silu((x + x[::-1]) ** 3), 0)
+
+    report = check_gradients(f, np.array([-1.234344482421875, 1.76568603515625, 1.312591552734375]), seed=3696, raises=False)
+    assert report.verdict != "fail"
+
+
+def test_an_argument_that_is_not_finite_is_nobodys_fault():
+    with pytest.warns(InconclusiveWarning, match=r"argument x is not finite at \[0\]"):
+        check_gradients(tg.sin, np.array([np.nan, 1.0]))
+
+
+def test_a_cut_is_named():
+    report = check_gradients(lambda x: x * x.detach(), np.array([0.5, 2.0]), raises=False)
+    assert "every rule on the tape is right by itself; detach() was called in the function" in str(report)
+    report = check_module(nn.Sequential(nn.Linear(2, 2, rng=0), nn.Dropout(0.5, rng=0)), tg.ones(3, 2), raises=False)
+    assert "module.eval() switches dropout off" in str(report)
+
+
+def test_a_report_says_how_to_see_it_again():
+    x = np.array([[0.1, -0.7]])
+    report = check_vjp(np.exp, lambda args, g: (2 * g * np.exp(args[0]),), x, seed=3, raises=False)
+    code = str(report).rpartition("reproduce: ")[2]
+    again = eval(code.replace("check_vjp(f, vjp,", "check_vjp(np.exp, lambda a, g: (2 * g * np.exp(a[0]),), raises=False, *(").replace(", seed=3)", ",), seed=3)"), {"np": np, "check_vjp": check_vjp})
+    assert str(again) == str(report)
+
+
+class Mixing(nn.Module):
+    """Sequences of a batch that look at each other."""
+
+    def __init__(self, mix):
+        self.hidden_size, self.mix = 3, mix
+        self.read, self.keep = nn.Linear(2, 3, rng=0), nn.Linear(3, 3, rng=1)
+
+    def forward(self, x, h):
+        return tg.tanh(self.read(x) + self.keep(self.mix(h)))
+
+
+@pytest.mark.parametrize("batch", [2, 3, 4])
+def test_sequences_that_look_at_each_other(batch):
+    x = numbers(4, batch, 2)
+    laws.batch_permutation(Mixing(lambda h: h), x)
+    with pytest.raises(laws.LawBroken, match="the order of a batch"):
+        laws.batch_permutation(Mixing(lambda h: h * np.arange(1.0, len(h.data) + 1)[:, None]), x)
+    if batch > 2:
+        with pytest.raises(laws.LawBroken, match="the order of a batch"):
+            laws.batch_permutation(Mixing(lambda h: tg.roll(h, 1, 0)), x)
+
+
+def test_what_cancels_to_nothing_breaks_no_law():
+    """The bias of what is centred over the batch has no gradient but rounding."""
+
+    class Centred(Mixing):
+        def forward(self, x, h):
+            a = self.read(x)
+            return tg.tanh(a - a.mean(axis=0) + self.keep(h))
+
+    for law in (laws.tied_is_sum_of_untied, laws.replay_is_eager, laws.batch_permutation, laws.split):
+        law(Centred(None), numbers(6, 3, 2))
+
+
+def test_cells_that_look_numbers_up_keep_the_laws():
+    class Reading(Mixing):
+        def __init__(self):
+            super().__init__(None)
+            self.table = nn.Embedding(5, 2, rng=0)
+
+        def forward(self, x, h):
+            return tg.tanh(self.read(self.table(x)) + self.keep(h))
+
+    laws.check_all(Reading(), np.array([[1, 2], [0, 1], [3, 4], [2, 2]]))
+
+
+def test_a_cell_that_keeps_a_tensor():
+    class Leaking(Mixing):
+        def forward(self, x, h):
+            last = getattr(self, "last", h)
+            self.last = tg.tanh(self.read(x) + self.keep(h) + 0.1 * last)
+            return self.last
+
+    with pytest.raises(laws.LawBroken, match="keeps a tensor from one call to the next"):
+        laws.split(Leaking(None), numbers(4, 2, 2))

@@ -1,12 +1,13 @@
 """Strategies, property tests in one line, random programs, and the engine as a state machine beside a naive model."""
 
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from rules import scaled
 
 import tinygrad_rnn as tg
@@ -159,6 +160,24 @@ def identity_sort_x(g):
 
 
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+def test_a_failing_property_prints_code():
+    @given_tensors((2,), max_examples=5)
+    def uneven(x):
+        assert x.data[0] > 100
+
+    with pytest.raises(AssertionError) as caught:
+        uneven()
+    printed = "\n".join(caught.value.__notes__)
+    assert "uneven(\n    x=np.array([" in printed
+    x = eval(printed.partition("x=")[2].rpartition(",\n)")[0], {"np": np})
+    assert x.shape == (2,) and x[0] != np.float32(x[0] + 1)
+    with pytest.raises(tg.errors.ShapeError, match="a list with one entry an argument"):
+        gradient_property(tg.sin, args="smooth")
+    with pytest.raises(tg.errors.ShapeError, match="say with args= what to draw"):
+        gradient_property(lambda *xs: xs[0])
+
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 def test_properties_that_do_not_hold():
     with pytest.raises(GradientMismatch, match="identity_sort"):
         gradient_property(identity_sort, args=[(3,)], max_examples=5)()
@@ -211,11 +230,13 @@ class Naive:
 class Engine(RuleBasedStateMachine):
     """Programs that grow step by step, with views, detach, no_grad, in-place writes and backward passes in any order."""
 
-    values = Bundle("values")
+    tracked, constants = Bundle("tracked"), Bundle("constants")
+    values = st.one_of(tracked, tracked, constants)
 
     def __init__(self):
         super().__init__()
-        self.leaves, self.models, self.grads, self.stale = [], [], {}, set()
+        self.leaves, self.models, self.grads, self.stale, self.released = [], [], {}, set(), set()
+        self.made = []
 
     def leaf(self, numbers):
         t = tg.tensor(np.array(numbers) / 8, requires_grad=True)
@@ -228,30 +249,31 @@ class Engine(RuleBasedStateMachine):
         self.models.append(Naive(t.numpy().copy(), rows))
         return t, self.models[-1], frozenset([key])
 
-    @initialize(target=values, numbers=st.lists(st.integers(-12, 12), min_size=3, max_size=3))
+    @initialize(target=tracked, numbers=st.lists(st.integers(-12, 12), min_size=3, max_size=3))
     def first(self, numbers):
         return self.leaf(numbers)
 
-    @rule(target=values, numbers=st.lists(st.integers(-12, 12), min_size=3, max_size=3))
+    @rule(target=tracked, numbers=st.lists(st.integers(-12, 12), min_size=3, max_size=3))
     def another_leaf(self, numbers):
         return self.leaf(numbers)
 
-    @rule(target=values, a=values, b=values, kind=st.sampled_from(["+", "-", "*"]))
-    def combine(self, a, b, kind):
-        (t, n, k), (u, m, j) = a, b
+    @rule(target=tracked, a=tracked, b=values, kind=st.sampled_from(["+", "-", "*"]), swap=st.booleans())
+    def combine(self, a, b, kind, swap):
+        (t, n, k), (u, m, j) = (b, a) if swap else (a, b)
         if kind == "*":
             return self.bounded(t * u, n.times(m), k | j)
         sign = 1.0 if kind == "+" else -1.0
         return self.bounded(t + u if sign > 0 else t - u, n.plus(m, 1.0, sign), k | j)
 
-    @rule(target=values, a=values, kind=st.sampled_from(["tanh", "sin", "relu", "square"]))
-    def bend(self, a, kind):
+    @rule(target=tracked, a=tracked, kind=st.sampled_from(["tanh", "sin", "relu", "square"]), view=st.booleans())
+    def bend(self, a, kind, view):
         t, n, k = a
         v = n.value
         value, slope = {"tanh": (np.tanh(v), 1 - np.tanh(v) ** 2), "sin": (np.sin(v), np.cos(v)), "relu": (np.maximum(v, 0), (v > 0) * 1.0), "square": (v * v, 2 * v)}[kind]
-        return self.bounded(getattr(tg, kind)(t), n.map(value, slope), k)
+        # What is kept for the backward pass may be a view of the memory of a leaf.
+        return self.bounded(getattr(tg, kind)(t.reshape(3, 1)[:, 0] if view else t), n.map(value, slope), k)
 
-    @rule(target=values, a=values, kind=st.sampled_from(["reversed", "rolled", "cumulated", "mean", "view"]))
+    @rule(target=tracked, a=tracked, kind=st.sampled_from(["reversed", "rolled", "cumulated", "mean", "view"]))
     def move(self, a, kind):
         t, n, k = a
         ours, naive = {
@@ -264,7 +286,7 @@ class Engine(RuleBasedStateMachine):
         # A view is read at once: it shares the memory of a leaf that may be written later.
         return self.bounded(ours(t) * 1.0, n.linear(naive), k)
 
-    @rule(target=values, a=values, how=st.sampled_from(["detach", "no_grad"]))
+    @rule(target=constants, a=values, how=st.sampled_from(["detach", "no_grad"]))
     def cut(self, a, how):
         t, n, _ = a
         if how == "detach":
@@ -273,7 +295,7 @@ class Engine(RuleBasedStateMachine):
         with tg.no_grad():
             return tg.sin(t), Naive(np.sin(n.value), {}), frozenset()
 
-    @rule(target=values, a=values, b=values)
+    @rule(target=tracked, a=tracked, b=values)
     def add_in_place(self, a, b):
         (t, n, k), (u, m, j) = a, b
         total = t * 1.0
@@ -284,6 +306,7 @@ class Engine(RuleBasedStateMachine):
         if np.abs(n.value).max() > 50:
             t, n = t * 0.001, n.map(n.value * 0.001, 0.001)
         np.testing.assert_allclose(t.numpy(), n.value, rtol=1e-12, atol=1e-12)
+        self.made.append((t, n, keys))
         return t, n, keys
 
     @rule(data=st.data(), factor=st.sampled_from([0.5, -1.0]))
@@ -296,23 +319,27 @@ class Engine(RuleBasedStateMachine):
         self.models[key].value = self.models[key].value * factor
         self.stale.add(key)
 
-    @precondition(lambda self: self.leaves)
-    @rule(a=values, weights=st.lists(st.integers(-3, 3), min_size=3, max_size=3), keep=st.booleans())
-    def backward(self, a, weights, keep):
+    @rule(a=tracked, weights=st.lists(st.integers(-3, 3), min_size=3, max_size=3), keep=st.booleans(), retain=st.sampled_from([True, True, True, False]))
+    def backward(self, a, weights, keep, retain):
         t, n, keys = a
-        if not t.requires_grad:
-            return
+        assert t.requires_grad
         g = np.array(weights, float)
         before = {k: None if leaf.grad is None else leaf.grad.numpy().copy() for k, leaf in enumerate(self.leaves)}
         try:
-            t.backward(g, retain_graph=True)
+            t.backward(g, retain_graph=retain)
         except tg.errors.TapeError as error:
-            # The tape may refuse only where a leaf was written that the value depends on; then nothing is added.
-            assert keys & self.stale and "changed in place" in str(error)
+            # The tape may refuse only where a leaf was written that the value depends on, or a pass released what it shares; then nothing is added.
+            refusal, possible = ("released", self.released) if "released" in str(error) else ("changed in place", self.stale)
+            assert refusal in str(error) and keys & possible
+            SEEN[refusal] += 1
             for k, leaf in enumerate(self.leaves):
                 assert (leaf.grad is None) == (before[k] is None)
                 assert leaf.grad is None or (leaf.grad.numpy() == before[k]).all()
             return
+        finally:
+            # Also a pass that stops half-way has released what it went through.
+            self.released |= keys if not retain else set()
+        SEEN["passes"] += 1
         for k, leaf in enumerate(self.leaves):
             expected = np.array([float((n.rows.get((k, i), np.zeros(3)) * g).sum()) for i in range(3)])
             total = expected + self.grads.get(k, 0)
@@ -324,9 +351,19 @@ class Engine(RuleBasedStateMachine):
                 leaf.zero_grad()
             self.grads.clear()
 
+    def teardown(self):
+        """Whatever was made has a gradient still."""
+        for value in self.made:
+            self.backward(value, [1, -2, 3], True, True)
+
+
+SEEN = Counter()
+
 
 def test_the_engine_agrees_with_a_naive_model_step_by_step():
+    SEEN.clear()
     run_state_machine_as_test(Engine, settings=settings(max_examples=60, stateful_step_count=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)))
+    assert SEEN["passes"] > 200 and SEEN["changed in place"] > 10 and SEEN["released"] > 10, SEEN
 
 
 # The table of `pytest --gradient-report`.

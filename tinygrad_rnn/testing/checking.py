@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import NotDifferentiableError, ShapeError
+from ..errors import DtypeError, NotDifferentiableError, ShapeError
 from .compare import Comparison, nudged
 from .localise import blame
+from .programs import as_code
 from .records import accuse
 from .report import Finding, GradientMismatch, InconclusiveWarning, Report, Verdict
 from .requirements import buffers, given_requirements, repeatable, tensor_requirements
@@ -28,6 +30,7 @@ TALLY: Counter[str] = Counter()
 """How many checks ended with each verdict; ``pytest`` prints it in its closing lines."""
 
 _MODES = ("vjp", "jvp")
+_PRINTED = 32
 
 
 def check_gradients(
@@ -53,9 +56,11 @@ def check_gradients(
     >>> report.verdict
     <Verdict.PASS: 'pass'>
     """
-    _options("check_gradients", order, modes)
-    subject = Differentiable(f, args, name)
-    return _checked(subject, order, tuple(modes), seed, raises, f"check_gradients({subject.name}, ...{_suffix(order, seed)})", explain)
+    _options("check_gradients", order, modes, seed, f=f)
+    with np.errstate(all="ignore"):
+        subject = Differentiable(f, args, name)
+        _usable("check_gradients", subject)
+        return _checked(subject, order, tuple(modes), seed, raises, f"check_gradients(f, {_code(args)}{_suffix(order, modes, _MODES, seed)})", explain)
 
 
 def check_module(module: Any, *args: Any, order: int = 1, modes: Sequence[str] = ("vjp",), seed: int = 0, raises: bool = True, explain: bool = True) -> Report:
@@ -69,9 +74,13 @@ def check_module(module: Any, *args: Any, order: int = 1, modes: Sequence[str] =
     >>> bool(tg.testing.check_module(nn.GRUCell(2, 3, rng=0), tg.randn(4, 2, rng=1)))
     True
     """
-    _options("check_module", order, modes)
-    subject = Modular(module, args)
-    return _checked(subject, order, tuple(modes), seed, raises, f"check_module({subject.name}(...), ...{_suffix(order, seed)})", explain)
+    _options("check_module", order, modes, seed, module=module)
+    if not hasattr(module, "named_parameters"):
+        raise DtypeError(f"check_module: module must be a Module, got {type(module).__name__}; check_gradients takes functions")
+    with np.errstate(all="ignore"):
+        subject = Modular(module, args)
+        _usable("check_module", subject)
+        return _checked(subject, order, tuple(modes), seed, raises, f"check_module(module, {_code(args)}{_suffix(order, modes, ('vjp',), seed)})", explain)
 
 
 def check_vjp(f: Callable[..., Any], vjp: Callable[[tuple[Any, ...], Any], Any], *args: Any, seed: int = 0, raises: bool = True, explain: bool = True) -> Report:
@@ -91,19 +100,50 @@ def check_vjp(f: Callable[..., Any], vjp: Callable[[tuple[Any, ...], Any], Any],
     >>> tg.testing.check_vjp(np.multiply, vjp, np.array([1.0, 2.0]), np.array([3.0, -1.0])).verdict
     <Verdict.PASS: 'pass'>
     """
-    subject = Given(f, vjp, args)
-    return _checked(subject, 1, ("vjp",), seed, raises, f"check_vjp({subject.name}, vjp, ...{_suffix(1, seed)})", explain)
+    _options("check_vjp", 1, ("vjp",), seed, f=f, vjp=vjp)
+    try:
+        inspect.signature(vjp).bind((), None)
+    except TypeError as error:
+        raise DtypeError(f"check_vjp: vjp is called as vjp(args, g), with the tuple of arguments and the cotangent, and cannot be: {error}") from None
+    except ValueError:
+        pass
+    with np.errstate(all="ignore"):
+        subject = Given(f, vjp, args)
+        _usable("check_vjp", subject)
+        return _checked(subject, 1, ("vjp",), seed, raises, f"check_vjp(f, vjp, {_code(args)}{_suffix(1, ('vjp',), ('vjp',), seed)})", explain)
 
 
-def _options(what: str, order: int, modes: Sequence[str]) -> None:
+def _options(what: str, order: int, modes: Sequence[str], seed: Any, **functions: Any) -> None:
+    for name, function in functions.items():
+        if not callable(function):
+            raise DtypeError(f"{what}: {name} must be callable, got {type(function).__name__}")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ShapeError(f"{what}: seed must be an int of 0 or more, got {seed!r}")
     if order not in (1, 2):
         raise ShapeError(f"{what}: order must be 1 or 2, got {order!r}")
     if isinstance(modes, str) or not modes or not set(modes) <= set(_MODES):
         raise ShapeError(f"{what}: modes must be a selection of {_MODES}, got {modes!r}")
 
 
-def _suffix(order: int, seed: int) -> str:
-    return (f", order={order}" if order != 1 else "") + f", seed={seed}"
+def _usable(what: str, subject: Differentiable | Given) -> None:
+    """Something goes in that can be differentiated, and something comes out."""
+    if not subject.xs:
+        kinds = ", ".join(f"{name} is {_kind(arg)}" for name, arg in zip(subject.arguments.given, subject.arguments.args, strict=True))
+        raise DtypeError(f"{what}: {subject.name} has no floating argument to differentiate{': ' if kinds else ''}{kinds}; np.asarray(x, float) makes one")
+    if subject.size == 0 and not subject.found:
+        raise DtypeError(f"{what}: {subject.name} returned {subject.returned}, expected a floating array or tuples of them")
+
+
+def _kind(value: Any) -> str:
+    return f"of dtype {value.dtype}" if hasattr(value, "dtype") else f"of type {type(value).__name__}"
+
+
+def _code(args: Sequence[Any]) -> str:
+    return ", ".join(as_code(arg, _PRINTED) for arg in args)
+
+
+def _suffix(order: int, modes: Sequence[str], usual: Sequence[str], seed: int) -> str:
+    return (f", order={order}" if order != 1 else "") + (f", modes={tuple(modes)}" if tuple(modes) != tuple(usual) else "") + f", seed={seed}"
 
 
 def _checked(subject: Subject, order: int, modes: tuple[str, ...], seed: int, raises: bool, reproduce: str, explain: bool = True) -> Report:

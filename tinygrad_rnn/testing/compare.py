@@ -189,6 +189,9 @@ class Comparison:
                 if not bad.size:
                     continue
                 name, index = self.subject.names[a], tuple(map(int, np.unravel_index(int(bad[0]), g.shape)))
+                if not np.isfinite(self.xs[a].flat[bad[0]]):
+                    self.findings.append(Finding("inconclusive", f"argument {name} is not finite at {list(index)}", name, index))
+                    return True
                 unit = self.unit(a, int(bad[0]))
                 size = float(unit[a].flat[bad[0]])
                 m = self.measure(unit, k)

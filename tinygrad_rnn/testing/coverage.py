@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,9 +60,15 @@ class Coverage:
         self.operations: dict[str, Row] = {}
         self.modules: dict[str, Row] = {}
         self.functions: dict[str, Row] = {}
+        self.checks: Counter[str] = Counter()
+        self.unsure: list[str] = []
 
     def add(self, report: Report, subject: Subject) -> None:
         """Count a report for every operation on the tape of its subject, and for the module that was checked."""
+        self.checks[report.verdict] += 1
+        if report.verdict is Verdict.INCONCLUSIVE:
+            test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
+            self.unsure.append(f"{test + ': ' if test else ''}{report.name}: {report.findings[0].text if report.findings else ''}")
         if not isinstance(subject, Differentiable):
             self.functions.setdefault(report.name, Row()).add(report, {regime(x) for x in subject.xs})
             return
@@ -91,9 +99,10 @@ class Coverage:
         functions = [(name, row) for name, row in sorted(self.functions.items())]
         parts = [_text(title, section) for title, section in (("operation", rows), ("module", modules), ("hand-written pullback", functions)) if section]
         known = [row for _, row in [*rows, *modules]]
-        counted = [*self.operations.values(), *self.modules.values(), *self.functions.values()]
         missing = sum(not row.checks for row in known)
-        totals = f"{len(known) - missing} of {len(known)} operations and modules checked; {sum(r.inconclusive for r in counted)} inconclusive and {sum(r.failed for r in counted)} failed entries"
+        if self.unsure:
+            parts.append("\n".join(["inconclusive", *(f"  {line}" if n == 1 else f"  {line} ({n} times)" for line, n in Counter(self.unsure).items())]))
+        totals = f"{len(known) - missing} of {len(known)} operations and modules checked, in {self.checks.total()} checks: {self.checks[Verdict.INCONCLUSIVE]} inconclusive, {self.checks[Verdict.FAIL]} failed"
         return "\n\n".join([*parts, totals])
 
 

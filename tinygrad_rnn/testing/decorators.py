@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from ..core.tensor import is_tensor, tensor
 from ..errors import ShapeError
 from .checking import check_gradients
+from .programs import as_code
 from .report import GradientMismatch, InconclusiveWarning, Report, Verdict
-from .strategies import REGIMES, arrays, broadcastable
+from .strategies import REGIMES, group, unnoted
+from .subject import argument_names
 
 __all__ = ["given_tensors", "gradient_property"]
 
@@ -24,6 +26,33 @@ Law = Callable[..., Any]
 
 # The phase that explains runs under a tracer, and says which lines of the checker ran.
 _PHASES = [phase for phase in Phase if phase is not Phase.explain]
+
+
+class _Shown:
+    """A drawn argument that prints as code."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return as_code(self.value)
+
+
+@st.composite
+def _part(draw: st.DrawFn, whole: st.SearchStrategy[tuple[Any, ...]], k: int) -> _Shown:
+    return _Shown(draw(whole)[k])
+
+
+def _run(body: Callable[[tuple[Any, ...]], None], name: str, parameters: Sequence[str], drawn: st.SearchStrategy[tuple[Any, ...]], max_examples: int) -> Callable[[], None]:
+    """Hypothesis over the arguments of one function, each printed under its own name."""
+    whole = st.shared(drawn, key=object())
+
+    def examples(**shown: _Shown) -> None:
+        body(tuple(shown[p].value for p in parameters))
+
+    examples.__name__ = examples.__qualname__ = name
+    chosen = settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
+    return chosen(given(**{p: _part(whole, k) for k, p in enumerate(parameters)})(examples))
 
 
 class _Tally:
@@ -68,22 +97,25 @@ def gradient_property(
     """
     if args is None:
         args = sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in inspect.signature(f).parameters.values())
-    drawn = broadcastable(args, "distinct") if isinstance(args, int) else st.tuples(*[_strategy(spec) for spec in args])
+        if not args:
+            raise ShapeError(f"gradient_property: {getattr(f, '__name__', 'the function')} has no parameters without a default; say with args= what to draw")
+    if isinstance(args, str) or not isinstance(args, int | tuple | list):
+        raise ShapeError(f"gradient_property: args is a list with one entry an argument, or a number of arguments, got {args!r}")
+    count = args if isinstance(args, int) else len(args)
+    drawn = group(args, "distinct") if isinstance(args, int) else st.tuples(*[_strategy(spec) for spec in args])
     name = getattr(f, "__name__", type(f).__name__)
 
     def run(test: Callable[[Report], Any] | None) -> None:
         tally = _Tally(name)
 
-        @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
-        @given(drawn)
-        def examples(values: tuple[Any, ...]) -> None:
+        def body(values: tuple[Any, ...]) -> None:
             report = _quietly(f, values, order, modes, tally)
             for law in laws:
                 law(*values)
             if test is not None:
                 test(report)
 
-        _explained(examples, f, tally, order, modes)
+        _explained(_run(body, name, argument_names(f, count), drawn, max_examples), f, tally, order, modes)
 
     def prop(test: Any = None) -> Any:
         if test is None:
@@ -120,16 +152,14 @@ def given_tensors(*specs: Any, order: int = 1, modes: Sequence[str] = ("vjp", "j
         def decorated() -> None:
             tally = _Tally(test.__name__)
 
-            @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
-            @given(drawn)
-            def examples(values: tuple[Any, ...]) -> None:
+            def body(values: tuple[Any, ...]) -> None:
                 values = tuple(v.astype(dtype) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v for v in values)
                 made = [tensor(v, requires_grad=v.dtype.kind == "f") if isinstance(v, np.ndarray) else v for v in values]
                 returned = test(*made)
                 if returned is not None:
                     _quietly(test, tuple(made), order, modes, tally)
 
-            _explained(examples, test, tally, order, modes)
+            _explained(_run(body, test.__name__, argument_names(test, len(specs)), drawn, max_examples), test, tally, order, modes)
 
         functools.update_wrapper(decorated, test, ("__module__", "__name__", "__qualname__", "__doc__"))
         del decorated.__wrapped__  # type: ignore[attr-defined]
@@ -144,9 +174,9 @@ def _strategy(spec: Any) -> st.SearchStrategy[Any]:
     if isinstance(spec, str):
         if spec not in REGIMES:
             raise ShapeError(f"an argument is a strategy, a shape, an array or one of the regimes {', '.join(REGIMES)}, got {spec!r}")
-        return arrays(None, spec)
+        return unnoted(None, (spec,))
     if isinstance(spec, tuple | list | int) and not isinstance(spec, bool):
-        return arrays(tuple(spec) if not isinstance(spec, int) else (spec,), "distinct")
+        return unnoted(tuple(spec) if not isinstance(spec, int) else (spec,), ("distinct",))
     return st.just(spec._data if is_tensor(spec) else spec)
 
 

@@ -21,9 +21,10 @@ def marked(report: Report, **options: Any) -> Any:
     if report.record is not None:
         opened = expanded(outputs)
         guilty = opened.stands_for.get(report.record, report.record)
-        for node in picture.nodes:
-            if node.record is not None and opened.records[node.record] is guilty:
-                node.mark = "its rule is wrong"
-                picture.notes.append(f"framed in vermilion: the rule of {node.op} is wrong")
+        wrong = f"the rule of {report.record.op.name} is wrong"
+        shown = [node for node in picture.nodes if node.record is not None and opened.records[node.record] is guilty]
+        for node in shown:
+            node.mark = "its rule is wrong"
+        picture.notes.append(f"framed in vermilion: {wrong}" if shown else f"{wrong}, {report.record.where()}: it is folded away; fold=None shows it")
         picture.arrange()
     return picture

@@ -69,6 +69,7 @@ class Observed:
         self.steps: list[Step] = []
         self.inputs = inputs
         self.escaped = False
+        self.cuts: list[str] = []
         state = plain(current())
         with np.errstate(all="ignore"), installed(enable_grad().derive(state).replace(observers=(*state.observers, self))):
             self.outputs = run()
@@ -88,6 +89,7 @@ class Observed:
     def read(self, what: str) -> None:
         """The function looked at a value: it may depend on it in ways that the operations do not show."""
         self.escaped = self.escaped or not what.startswith("detach")
+        self.cuts.append(what)
 
     def records(self) -> list[Step]:
         """The steps that the outputs depend on, in order."""

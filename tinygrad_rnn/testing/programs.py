@@ -79,6 +79,23 @@ KINKED = {
 SHAPES: tuple[tuple[int, ...], ...] = ((), (3,), (2, 3), (3, 3), (2, 1), (1, 3))
 
 
+def as_code(value: Any, most: int | None = None) -> str:
+    """A value as code that makes it again, to the last bit; an array of more than ``most`` elements as what it is."""
+    if isinstance(value, tuple | list):
+        inner = ", ".join(as_code(part, most) for part in value)
+        return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
+    array = getattr(value, "_data", value)
+    if not isinstance(array, np.ndarray | np.generic):
+        return repr(value)
+    if most is not None and array.size > most:
+        return f"<{array.dtype} of shape {array.shape}>"
+    numbers = repr(array.tolist()).replace("nan", "np.nan").replace("inf", "np.inf")
+    dtype = "" if array.dtype in (np.float64, np.bool_, np.int64) and array.size else f", dtype={str(array.dtype)!r}"
+    shape = "" if array.size or array.shape == (0,) else f".reshape({array.shape})"
+    made = f"np.array({numbers}{dtype}){shape}"
+    return made if array is value else f"tg.tensor({made}{', requires_grad=True' if value.requires_grad else ''})"
+
+
 class Choices(Protocol):
     """Where the choices come from."""
 

@@ -37,6 +37,8 @@ def accuse(report: Report, subject: Differentiable, order: int) -> None:
     if record is not None:
         report.record = record
         report.findings.append(Finding("hook", f"every rule on the tape is right by itself; a hook changes the gradient of {record.where()}"))
+    elif observed.cuts:
+        report.findings.append(Finding("cut", f"every rule on the tape is right by itself; {observed.cuts[0]} in the function, and what flows through there has no gradient"))
 
 
 def wrong_rule(step: Step, order: int = 1) -> Finding | None:

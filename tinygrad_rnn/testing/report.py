@@ -78,7 +78,8 @@ class Report:
         if self.findings:
             lines += [str(finding) for finding in self.findings]
         if self:
-            lines[0] += f", errors above {self.tightness:.1g} would have been seen" + (f", {self.kinks} kinks" if self.kinks else "")
+            seen = f", errors above {self.tightness:.1g} would have been seen" if self.tightness else ""
+            lines[0] += seen + (f", {self.kinks} kink{'s' * (self.kinks > 1)}" if self.kinks else "")
         if self.record is not None:
             lines.append(f"  on the tape: {self.record.where()}, shape {self.record.shape}")
         if self.reproduce and not self:

@@ -11,7 +11,7 @@ from ..core.tensor import is_tensor
 from .compare import Comparison
 from .derivative import Array
 from .report import Finding
-from .subject import Differentiable, Given, Subject
+from .subject import Differentiable, Given, Modular, Subject
 
 _SLACK, _LARGE = 64, 1024
 
@@ -158,7 +158,8 @@ def repeatable(subject: Subject, comparison: Comparison) -> Iterator[Finding]:
     again = subject.value(subject.xs)
     slack = _SLACK * subject.eps
     if again.shape != comparison.y.shape or not _close(again, comparison.y, slack):
-        yield Finding("determinism", f"{subject.name} gives other values when it is called again with the same arguments")
+        hint = "random numbers must be the same at every call: module.eval() switches dropout off" if isinstance(subject, Modular) else "random numbers must be the same at every call"
+        yield Finding("determinism", f"{subject.name} gives other values when it is called again with the same arguments", hint=hint)
         return
     for _ in range(3):
         for name, a, b in zip(subject.names, comparison.gradients[0], comparison.pullback(comparison.cotangents[0]), strict=True):

@@ -14,12 +14,13 @@ code that can be pasted. Needs Hypothesis.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
+from hypothesis import currently_in_test_context, note
 from hypothesis import strategies as st
 
 from ..core.tensor import Tensor, tensor
@@ -59,14 +60,29 @@ def arrays(shape: Any = None, regime: str | Several[str] = "smooth", *, dtype: A
     ``contiguous=False`` also draws views with strides, which hold the same values. Raises ``ShapeError`` for a regime
     that is not there.
     """
+    return _noted(unnoted(shape, _chosen(regime), dtype, contiguous))
+
+
+def _chosen(regime: str | Several[str]) -> tuple[str, ...]:
     chosen = (regime,) if isinstance(regime, str) else tuple(regime)
     if not chosen or not set(chosen) <= set(REGIMES):
         raise ShapeError(f"arrays: regime must be one or several of {', '.join(REGIMES)}, got {regime!r}")
-    return _arrays(shape, chosen, dtype, contiguous)
+    return chosen
 
 
 @st.composite
-def _arrays(draw: st.DrawFn, shape: Any, regimes: tuple[str, ...], dtype: Any, contiguous: bool) -> Array:
+def _noted(draw: st.DrawFn, drawn: st.SearchStrategy[Array]) -> Array:
+    """An array, which a failing test prints to eight digits, and exactly where those are not all."""
+    values = draw(drawn)
+    printed = np.array2string(values.ravel(), threshold=sys.maxsize, separator=",", floatmode="maxprec")
+    if currently_in_test_context() and values.size and not np.array_equal(np.array(printed.strip("[]").split(","), values.dtype), values.ravel()):
+        note(f"exactly: {_programs.as_code(values)}")
+    return values
+
+
+@st.composite
+def unnoted(draw: st.DrawFn, shape: Any, regimes: tuple[str, ...], dtype: Any = np.float64, contiguous: bool = True) -> Array:
+    """As :func:`arrays`, for what prints its values itself."""
     lengths = draw(shapes() if shape is None else shape) if shape is None or isinstance(shape, st.SearchStrategy) else (shape,) if isinstance(shape, int) else tuple(shape)
     kind = regimes[0] if len(regimes) == 1 else draw(st.sampled_from(regimes))
     values = _in_regime(draw, kind, lengths).astype(dtype)
@@ -96,33 +112,41 @@ def _in_regime(draw: st.DrawFn, regime: str, shape: tuple[int, ...]) -> Array:
 
 def tensors(shape: Any = None, regime: str | Several[str] = "smooth", *, dtype: Any = np.float64, requires_grad: bool = True, contiguous: bool = True) -> st.SearchStrategy[Tensor]:
     """As :func:`arrays`, as tensors."""
-    return arrays(shape, regime, dtype=dtype, contiguous=contiguous).map(lambda a: tensor(a, requires_grad=requires_grad))
+    return st.builds(tensor, arrays(shape, regime, dtype=dtype, contiguous=contiguous), requires_grad=st.just(requires_grad))
 
 
 @st.composite
 def broadcastable(draw: st.DrawFn, count: int = 2, regime: str | Several[str] = "smooth", *, max_dims: int = 3, min_side: int = 0, max_side: int = 3) -> tuple[Array, ...]:
     """Several arrays whose shapes broadcast together."""
+    return tuple(draw(_noted(st.just(values))) for values in draw(group(count, regime, max_dims, min_side, max_side)))
+
+
+@st.composite
+def group(draw: st.DrawFn, count: int, regime: str | Several[str] = "smooth", max_dims: int = 3, min_side: int = 0, max_side: int = 3) -> tuple[Array, ...]:
+    """As :func:`broadcastable`, for what prints its values itself."""
     drawn = draw(hnp.mutually_broadcastable_shapes(num_shapes=count, max_dims=max_dims, min_side=min_side, max_side=max_side))
-    return tuple(draw(arrays(shape, regime)) for shape in drawn.input_shapes)
+    return tuple(draw(_drawn(shape, regime)) for shape in drawn.input_shapes)
 
 
-@dataclass
+def _drawn(shape: Any, regime: str | Several[str]) -> st.SearchStrategy[Array]:
+    return unnoted(shape, _chosen(regime))
+
+
 class Sequences:
     """A batch of sequences: ``inputs`` (time, batch, features) and ``lengths`` (batch,)."""
 
-    inputs: Array
-    lengths: list[int]
+    def __init__(self, inputs: Array, lengths: Several[int]) -> None:
+        self.inputs, self.lengths = inputs, list(lengths)
 
     def __repr__(self) -> str:
-        values = np.array2string(self.inputs, separator=", ", floatmode="unique").replace("\n", " ")
-        return f"Sequences(np.array({values}).reshape({self.inputs.shape}), lengths={self.lengths})"
+        return f"Sequences({_programs.as_code(self.inputs)}, lengths={self.lengths})"
 
 
 @st.composite
 def sequences(draw: st.DrawFn, features: int = 2, *, max_time: int = 6, max_batch: int = 3, regime: str | Several[str] = "smooth") -> Sequences:
     """Batches of sequences of different lengths, each of one step or more."""
     time, batch = draw(st.integers(1, max_time)), draw(st.integers(1, max_batch))
-    inputs = draw(arrays((time, batch, features), regime))
+    inputs = draw(_drawn((time, batch, features), regime))
     return Sequences(inputs, draw(st.lists(st.integers(1, time), min_size=batch, max_size=batch)))
 
 

@@ -41,6 +41,8 @@ class Subject:
         self.xs = [np.array(x) for x in xs]
         self.eps = EPS
         self.evaluations = self.pullbacks = self.size = 0
+        self.returned = "nothing"
+        self.found = False
 
     def _value(self, xs: list[Array]) -> Array:
         raise NotImplementedError
@@ -96,9 +98,13 @@ class Arguments:
 
     def __init__(self, args: Sequence[Any], names: Sequence[str]) -> None:
         self.args = tuple(args)
+        self.given = list(names)
         self.leaves: list[Any] = []
         self.names: list[str] = []
         for name, arg in zip(names, self.args, strict=True):
+            odd = next((leaf for leaf in tree.leaves(arg) if isinstance(leaf, complex) or getattr(getattr(leaf, "dtype", None), "kind", "") == "c"), None)
+            if odd is not None:
+                raise DtypeError(f"{name} is complex: derivatives are measured along the real line; give real and imaginary part apart")
             found = [leaf for leaf in tree.leaves(arg) if is_floating(leaf)]
             self.leaves += found
             self.names += [name] * len(found) if not isinstance(arg, tuple | list) else [f"{name}[{k}]" for k in range(len(found))]
@@ -136,6 +142,11 @@ def name_of(f: Any) -> str:
     return "the function" if name == "<lambda>" else str(name)
 
 
+def described(value: Any) -> str:
+    """What a function returned, in a word."""
+    return f"a {type(value).__name__}" + (f" of dtype {value.dtype}" if hasattr(value, "dtype") else "") if value is not None else "None"
+
+
 def flat(outputs: list[Any]) -> Array:
     """Outputs as one float64 vector."""
     parts = [np.asarray(y._data if is_tensor(y) else y).ravel() for y in outputs]
@@ -168,14 +179,19 @@ class Differentiable(Subject):
 
     def tensors(self, xs: Sequence[Array], requires_grad: bool = True) -> list[Tensor]:
         made = [wrap(np.array(x, self.dtype)) for x in xs]
+        for t, name in zip(made, self.names, strict=True):
+            t.name = name
         return [t.requires_grad_() for t in made] if requires_grad else made
 
     def outputs(self, tensors: Sequence[Tensor], mode: Any) -> list[Tensor]:
         """The floating outputs for these in place of the arguments."""
         with mode:
             returned = self.call(*self.arguments.put(tensors))
+        self.returned = described(returned)
         found = [y if is_tensor(y) else wrap(np.asarray(y)) for y in tree.leaves(returned) if is_tensor(y) or isinstance(y, np.ndarray | np.generic | float)]
-        return [y for y in found if y.dtype.kind == "f"]
+        found = [y for y in found if y.dtype.kind == "f"]
+        self.found = bool(found)
+        return found
 
     def in_float32(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The floating outputs for float32 tensors."""
@@ -306,7 +322,12 @@ class Given(Subject):
         super().__init__(name_of(f), self.arguments.names, [a.astype(np.float64) for a in self.arguments.arrays])
         self.dtype: Any = np.float64
         with np.errstate(all="ignore"):
-            outputs = list(tree.leaves(self._call(self.xs)))
+            returned = self._call(self.xs)
+        self.returned = described(returned)
+        outputs = list(tree.leaves(returned))
+        if not outputs or any(np.asarray(y).dtype.kind not in "fiub" for y in outputs):
+            raise DtypeError(f"check_vjp: {self.name} returned {self.returned}, expected a floating array or a tuple of them")
+        self.found = True
         self.output = np.asarray(outputs[0])
         self.nested = len(outputs) != 1
         self.shapes = [np.shape(y) for y in outputs]
