@@ -1,11 +1,14 @@
 """What the rules and their helpers do where the batteries do not look: special values, scales, options, forms of arguments."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.errors import DtypeError, ShapeError
+from tinygrad_rnn.ops.counting import operations
 
 ERF_POINTS = np.concatenate([np.linspace(-7, 7, 281), [0.84375, 1.25, 1 / 0.35, 6.0, 1e-8, -1e-300, np.inf, -np.inf]])
 
@@ -145,7 +148,7 @@ def test_an_index_is_what_it_was_when_it_was_used(name, kind):
     np.testing.assert_array_equal(tg.grad(y, x, v).numpy(), expected)
 
 
-@pytest.mark.parametrize("index", [1.0, tg.tensor(1.0), np.float64(1), [1.5], (0, tg.tensor(2.0)), (0, 1.0), np.array([0.5])], ids=repr)
+@pytest.mark.parametrize("index", [1.0, tg.tensor(1.0), tg.tensor([0.5]), np.float64(1), [1.5], (0, tg.tensor(2.0)), (0, 1.0), np.array([0.5])], ids=repr)
 def test_only_integers_and_bools_are_indices(index):
     with pytest.raises(IndexError, match="getitem: an index must be integers, bools or slices"):
         tg.tensor(np.ones((3, 3)))[index]
@@ -160,6 +163,34 @@ def test_scalars_and_lists_as_indices(index):
     expected = np.zeros((3, 3))
     expected[plain] = 1
     np.testing.assert_array_equal(tg.grad(y, x, np.ones(y.shape)).numpy(), expected)
+
+
+def test_a_mask_takes_as_many_axes_as_it_has():
+    x, mask = tg.tensor(np.arange(4.0).reshape(2, 2)), np.array([[True, False], [True, True]])
+    np.testing.assert_array_equal(x[mask].numpy(), [0, 2, 3])
+    with pytest.raises(IndexError):
+        x[mask, :]
+
+
+def test_bools_where_integers_are_wanted_are_0_and_1():
+    w = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(tg.embedding([True, False], w), w[[1, 0]])
+    np.testing.assert_array_equal(tg.take(w, [True, False, True], 0), w[[1, 0, 1]])
+    np.testing.assert_array_equal(tg.one_hot(np.array([True, False])).numpy(), [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("index", [[0, 2], [[1], [0]], [], 3])
+def test_one_hot_has_as_many_classes_as_the_largest_index_needs(index):
+    for given in (index, np.asarray(index, int), tg.tensor(np.asarray(index, int))):
+        classes = int(np.max(index)) + 1 if np.size(index) else 0
+        np.testing.assert_array_equal(tg.one_hot(given).numpy(), np.eye(classes)[np.asarray(index, int)])
+        assert tg.one_hot(given).dtype == np.float32
+
+
+def test_the_last_axis_if_none_is_named():
+    index = np.array([[3, 0], [1, 1], [2, 0]])
+    np.testing.assert_array_equal(tg.take_along_axis(X[0], index), np.take_along_axis(X[0], index, -1))
+    np.testing.assert_array_equal(tg.sort(X), np.sort(X, -1))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
@@ -293,7 +324,7 @@ def product(name, *shapes, **options):
     return [(lambda m, x, y: getattr(m, name)(x, y, **options), [np.random.default_rng(sum(map(sum, s))).standard_normal(n) for n in s]) for s in shapes]
 
 
-SHAPES = [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((5, 1, 2, 3), (4, 3, 2)), ((1, 2, 3), (4, 3, 2)), ((4, 2, 3), (1, 3, 2)), ((3,), (2, 3, 4)), ((2, 4, 3), (3,)), ((1, 3), (3, 1)), ((2, 0), (0, 3)), ((0, 3), (3, 2)), ((4, 0, 3), (3, 2))]
+SHAPES = [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((5, 1, 2, 3), (4, 3, 2)), ((1, 2, 3), (4, 3, 2)), ((4, 2, 3), (1, 3, 2)), ((3,), (2, 3, 4)), ((2, 4, 3), (3,)), ((1, 3), (3, 1)), ((2, 0), (0, 3)), ((0, 3), (3, 2)), ((4, 0, 3), (3, 2)), ((1, 2, 3), (5, 4, 3, 2)), ((5, 4, 2, 3), (1, 3, 2))]
 PRODUCTS = [
     *product("matmul", *SHAPES[1:]), *product("dot", *[s for s in SHAPES if len(s[0]) < 4], ((), (2, 3)), ((2, 3), ()), ((2, 3, 4), (2, 4, 3))), *product("inner", ((), ()), ((3,), (3,)), ((2, 3), (4, 3)), ((2, 2, 3), (3,)), ((), (3,)), ((2,), ())),
     *product("outer", ((3,), (2,)), ((2, 2), (3,)), ((), (2,))), *product("vdot", ((3,), (3,)), ((2, 3), (2, 3))), *product("kron", ((2,), (3,)), ((2, 3), (2,)), ((2,), (2, 3)), ((2, 2), (3, 2)), ((), (2,)), ((2, 1, 2), (3, 2))),
@@ -313,6 +344,52 @@ PRODUCTS = [
 def test_a_product_and_its_adjoints(place):
     f, xs = PRODUCTS[place]
     adjoint_holds(f, xs, [(0,), (1,)])
+
+
+@pytest.mark.parametrize("lengths", [(3, 2), (2, 3), (3, 4), (4, 3), (4, 4), (2, 2)])
+def test_a_cross_product_is_of_three_dimensions(lengths):
+    with pytest.raises(ShapeError, match="cross: expected vectors of length 3, got {} and {}".format(*lengths)):
+        tg.cross(*(np.ones((3, n)) for n in lengths))
+
+
+def test_as_many_choices_as_conditions_and_as_many_axes_as_arrays():
+    x = tg.tensor(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="shorter|longer"):
+        np.select([x.numpy() > 0], [x, x])
+    with pytest.raises(ValueError, match="shorter|longer"):
+        tg.tensordot(x, x, ([0], [1], [0]))
+
+
+def test_a_weight_of_many_rows_used_twice_has_second_derivatives():
+    x, w = (tg.tensor(RNG.standard_normal(s), requires_grad=True) for s in ((300, 2), (2, 2)))
+    first = tg.grad((x @ w @ w).sum(), w, create_graph=True)
+    # Of a form of second degree: half the second derivatives with its own argument are the first.
+    np.testing.assert_allclose(tg.grad((first * w.detach()).sum(), w).numpy(), first.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("subscripts", "shape"), [("...i...", (2, 3)), ("..i", (3,)), ("i.", (3,)), ("ij", (2,)), ("i", (2, 3)), ("...ij", (2,))])
+def test_subscripts_that_do_not_fit(subscripts, shape):
+    with pytest.raises(ShapeError, match="does not fit its subscripts"):
+        tg.einsum(subscripts + "->", np.ones(shape))
+
+
+def test_einsum_of_lists_of_axes():
+    np.testing.assert_array_equal(tg.einsum(X, [2, 0, 1]), np.einsum(X, [2, 0, 1]))
+    np.testing.assert_allclose(tg.einsum(X, [2, 0, 1], [1, 0]), np.einsum(X, [2, 0, 1], [1, 0]), rtol=1e-14)
+    with pytest.raises(DtypeError, match="einsum: expected a string"):
+        tg.einsum(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "out", "count"),
+    [
+        ("matmul", (np.ones((2, 3)), np.ones((3, 4))), np.ones((2, 4)), 2 * 24), ("einsum", ("bi,ij->bj", [np.ones((2, 3)), np.ones((3, 4))]), np.ones((2, 4)), 2 * 24), ("einsum", ((np.ones((2, 3)), np.ones((2, 3))), "bi,bi->"), np.ones(()), 2 * 6),
+        ("conv2d", (np.ones((1, 4, 5, 6)), np.ones((2, 4, 3, 2)), (1, 1)), np.ones((1, 2, 3, 5)), 2 * 30 * 24), ("exp", (np.ones(3),), np.ones(3), 3), ("sum", (np.ones((2, 3)),), np.ones(()), 6), ("take", (np.ones(5), np.arange(4)), np.ones(4), 0),
+        ("add", (np.ones(1), np.ones((2, 1))), np.ones((2, 3)), 6), ("cumsum", (np.arange(5),), np.ones(1), 1), ("power", (np.ones(2), 2.0), np.ones(2), 2),
+    ],
+)  # fmt: skip
+def test_operations_are_counted(name, values, out, count):
+    assert operations(SimpleNamespace(name=name), values, out) == count
 
 
 REDUCED = {
