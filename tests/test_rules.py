@@ -2,12 +2,14 @@
 
 import math
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.errors import DtypeError, ShapeError
+from tinygrad_rnn.ops import convolution
 from tinygrad_rnn.ops.counting import operations
 
 ERF_POINTS = np.concatenate([np.linspace(-7, 7, 281), [0.84375, 1.25, 1 / 0.35, 6.0, 1e-8, -1e-300, np.inf, -np.inf]])
@@ -439,6 +441,28 @@ def test_matrix_norms_are_numpys(order, axis, keepdims):
     np.testing.assert_allclose(tg.norm(tg.tensor(X[0]), order).numpy(), np.linalg.norm(X[0], order), rtol=1e-13)
 
 
+def test_norms_of_zeros():
+    for order, values, expected in [(0, [0.0, 1.0, 2.0], 2.0), (3, [0.0, 0.0], 0.0), (0.5, [0.0, 4.0], 4.0), (-1, [0.0, 4.0], 0.0), (1, [0.0, -4.0], 4.0)]:
+        assert tg.norm(np.array(values), order) == expected
+    for order, axis in [(None, (0, 1, 2)), (3, None), ("fro", 0)]:
+        with pytest.raises(ShapeError, match="norm: "):
+            tg.norm(X, order, axis)
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "logsumexp", "cumsum", "cumprod"])
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_a_number_is_reduced_over_its_only_axis(name, value):
+    f = lambda t: getattr(tg, name)(t, axis=0).reshape(())
+    assert f(tg.tensor(value)).item() == value
+    assert slopes(f, value) == [1.0]
+
+
+def test_weights_that_do_not_fit():
+    for axis, shape in [(None, (4,)), ((0, 1), (2, 3)), (0, (3,)), (2, (3,)), ((2,), (4,))]:
+        with pytest.raises(ShapeError, match="average: weights of shape"):
+            tg.average(X, axis, np.ones(shape))
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("axis", [-1, 0, 1, (0, 2)])
 def test_softmax_sums_to_one(name, axis):
@@ -514,6 +538,7 @@ def test_sort_sends_each_cotangent_to_where_its_value_came_from(axis, kind):
 CONVOLUTIONS = [
     ((2, 2, 5, 5), (3, 2, 3, 3), {}), ((1, 2, 6, 5), (4, 1, 3, 2), {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}), ((1, 4, 5, 6), (2, 2, 2, 3), {"stride": (1, 3), "padding": (0, 1), "groups": 2}), ((2, 1, 4, 4), (1, 1, 4, 4), {}),
     ((1, 3, 5, 4), (3, 1, 2, 2), {"groups": 3, "dilation": (2, 1), "stride": 2}), ((0, 2, 4, 4), (3, 2, 2, 2), {}), ((1, 1, 1, 1), (2, 1, 1, 1), {"padding": 1, "stride": 2}), ((2, 2, 7, 6), (2, 2, 2, 3), {"padding": (2, 0), "dilation": (3, 2), "stride": (2, 1)}),
+    ((2, 8, 6, 7), (3, 8, 3, 2), {"dilation": (2, 1), "padding": (1, 2)}), ((1, 12, 5, 6), (4, 6, 2, 3), {"groups": 2, "stride": (1, 2), "dilation": (1, 2)}), ((1, 12, 6, 5), (2, 6, 3, 3), {"groups": 2, "stride": (2, 1), "padding": (0, 1)}),
 ]  # fmt: skip
 
 
@@ -528,9 +553,14 @@ def plain_convolution(x, w, stride=1, padding=0, dilation=1, groups=1):
     return out
 
 
+@pytest.mark.parametrize("cache", [1, 40, 1 << 18])
 @pytest.mark.parametrize("place", range(len(CONVOLUTIONS)))
-def test_a_convolution_is_its_sum(place):
-    size, kernel, options = CONVOLUTIONS[place]
+def test_a_convolution_is_its_sum(place, cache):
+    with patch.object(convolution, "_IN_CACHE", cache):
+        convolution_is_its_sum(*CONVOLUTIONS[place])
+
+
+def convolution_is_its_sum(size, kernel, options):
     x, w = RNG.standard_normal(size), RNG.standard_normal(kernel)
     tensors = [tg.tensor(a, requires_grad=True) for a in (x, w)]
     y = tg.conv2d(*tensors, None, **options)
@@ -583,3 +613,64 @@ def test_pools_of_infinities_and_integers():
     low = np.full((1, 1, 2, 2), -np.inf)
     assert tg.max_pool2d(tg.tensor(low), 2, 1, 1).numpy().tolist() == np.full((1, 1, 3, 3), -np.inf).tolist()
     assert tg.max_pool2d(tg.tensor(np.array([[[[-5, -7], [-6, -8]]]])), 2, 1, 1).numpy().tolist() == [[[[-5, -5, -7], [-5, -5, -7], [-6, -6, -8]]]]
+
+
+def test_a_tensor_is_never_equal_to_what_is_no_number():
+    x = tg.tensor([1.0, 2.0])
+    for other in (None, "1", {}, int):
+        assert (x == other) is False and (x != other) is True
+        with pytest.raises(TypeError):
+            x < other  # noqa: B015
+
+
+def test_what_numpys_methods_give():
+    x = tg.tensor([1.0, 3.0, 2.0])
+    for name, arguments, expected in [("argmax", (), 1), ("any", (), True), ("searchsorted", (2.0,), 1), ("argsort", (), [0, 2, 1])]:
+        found = getattr(x, name)(*arguments)
+        assert isinstance(found, tg.Tensor) and found.tolist() == expected
+    assert x.tobytes() == x.numpy().tobytes()
+    assert [part.tolist() for part in x.nonzero()] == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_last_two_axes_in_each_others_place(ndim):
+    x = X[0] if ndim == 2 else X
+    np.testing.assert_array_equal(tg.tensor(x).mT.numpy(), x.swapaxes(-1, -2))
+    with pytest.raises(ShapeError, match="mT: expected at least two dimensions"):
+        _ = tg.tensor(x[(0,) * (ndim - 1)]).mT
+
+
+def test_rounding_is_to_integers_unless_decimals_are_given():
+    x = tg.tensor([1.26, -0.74, 2.5])
+    for found, decimals in [(x.round(), 0), (np.round(x), 0), (round(x), 0), (np.around(x, 1), 1), (x.round(1), 1), (round(x, 1), 1)]:
+        np.testing.assert_array_equal(found.numpy(), np.round(x.numpy(), decimals))
+
+
+def test_a_change_of_dtype_copies_unless_told_not_to():
+    x, a = tg.tensor([1.0]), np.ones(1, np.float32)
+    for copied in (x.astype("float32"), tg.astype(x, "float32"), x.astype("float64", copy=False)):
+        assert copied is not x
+    assert x.astype("float32", copy=False) is x and tg.astype(x, "float32", copy=False) is x
+    assert tg.astype(a, "float32") is not a and tg.astype(a, "float32", copy=False) is a
+
+
+def test_select_gives_the_default_where_no_condition_holds():
+    conditions, x = [np.array([True, False, False]), np.array([True, True, False])], tg.tensor([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(np.select(conditions, [x, -x]).numpy(), [1, -2, 0])
+    np.testing.assert_array_equal(np.select(conditions, [x, -x], 7.0).numpy(), [1, -2, 7])
+
+
+def test_parts_before_and_after_the_point():
+    x = np.array([1.25, -2.5, 3.0])
+    for found, expected in [*zip(np.modf(tg.tensor(x)), np.modf(x), strict=True), *zip(np.divmod(tg.tensor(x), 2.0), np.divmod(x, 2.0), strict=True)]:
+        np.testing.assert_array_equal(found.numpy(), expected)
+    assert slopes(lambda t: np.modf(t)[0], x) == [[1.0, 1.0, 1.0]]
+    assert slopes(lambda t: np.divmod(t, 2.0)[1], x) == [[1.0, 1.0, 1.0]]
+
+
+def test_full_like_takes_numbers_and_tensors():
+    x = tg.tensor([1.0, 2.0])
+    assert np.full_like(x, 3.0).dtype == np.float32 and np.full_like(x, 3.0).tolist() == [3.0, 3.0]
+    wide = np.full_like(x, 3, dtype=np.float64, shape=(3,))
+    assert isinstance(wide, tg.Tensor) and wide.dtype == np.float64 and wide.tolist() == [3.0] * 3
+    assert slopes(lambda t: np.full_like(x, t, dtype=np.float64), 5.0) == [2.0]
