@@ -127,6 +127,29 @@ EQUIVALENT = {
     "linalg._einsum: np.einsum(subscripts, *operands, optimize=max((a.size for a in operands)) > 256) -> np.einsum(subscripts, *operands)": QUICKER,
     "linalg._einsum: max((a.size for a in operands)) > 256 -> max((a.size for a in operands)) >= 256": QUICKER,
     "linalg._einsum: max((a.size for a in operands)) > 256 -> max((a.size for a in operands)) > 257": QUICKER,
+    "shaping._reshape: type(a) is np.ndarray -> type(a) is not np.ndarray": SHORTCUT,
+    "shaping._transpose: type(a) is np.ndarray -> type(a) is not np.ndarray": SHORTCUT,
+    "shaping.module: _reshape.primitive.seen_through = True -> _reshape.primitive.seen_through = False": "it saves copies",
+    "shaping.module: _transpose.primitive.seen_through = True -> _transpose.primitive.seen_through = False": "it saves copies",
+    "reduction.std_a: where(zero, 1.0, out) -> where(zero, 2.0, out)": "it divides 0",
+    "reduction._norm2_x: where(zero, 1.0, out) -> where(zero, 2.0, out)": "it divides 0",
+    "reduction.norm: ord == 1 -> ord == 2": SHORTCUT,
+    "reduction._matrix_norm: ord > 0 -> ord >= 0": "0 is refused before",
+    "reduction._norm_p: p > 0 -> p >= 0": "0 is taken before",
+    "reduction._norm_p: where(zero, 1.0, size) -> where(zero, 2.0, size)": "it is not taken",
+    "reduction._norm_p: where(empty, 1.0, total) -> where(empty, 2.0, total)": "it is not taken",
+    "convolution.module: _ENOUGH = 16 -> _ENOUGH = 17": QUICKER,
+    "convolution._framed: max(padding) <= 0 -> max(padding) < 0": SHORTCUT,
+    "convolution._framed: 2 * ph -> 3 * ph": "zeros beyond those that windows reach",
+    "convolution._framed: 2 * pw -> 3 * pw": "zeros beyond those that windows reach",
+    "convolution._framed: max(0, ph) -> max(1, ph) [2]": "where it is not positive the slice ends with the array",
+    "convolution._framed: max(0, pw) -> max(1, pw) [2]": "where it is not positive the slice ends with the array",
+    "convolution._columns: c // groups * kw >= _ENOUGH -> c // groups * kw > _ENOUGH": QUICKER,
+    "convolution._columns: c // groups * kw -> c // groups / kw": QUICKER,
+    "convolution._columns: c // groups -> c * groups": QUICKER,
+    "reduction.logsumexp: np.where(np.isfinite(largest), largest, 0.0) -> np.where(np.isfinite(largest), largest, 1.0)": "any finite number that is taken away and added again does",
+    "reduction.logsumexp_a: where(out == -np.inf, 0.0, out) -> where(out == -np.inf, 1.0, out)": "less any finite number, -inf is -inf",
+    "methods._reduced: kwargs.keys() & {'where', 'initial', 'out'} -> kwargs.keys() | {'where', 'initial', 'out'}": "NumPy's function comes back to the operation",
     "indexing.getitem: len(index) <= a.ndim -> len(index) < a.ndim": SHORTCUT,
     "special._of_magnitude: np.minimum(a, 0.84375) -> np.minimum(a, 1.84375)": UNTAKEN,
     "special._of_magnitude: np.clip(a, 0.84375, 1.25) -> np.clip(a, 0.84375, 2.25)": UNTAKEN,
@@ -406,7 +429,7 @@ class Runner:
         target = self.copied / "tinygrad_rnn" / "ops" / f"{mutant.name}.py"
         original = target.read_text()
         target.write_text(mutant.source())
-        chosen = self.ordered(mutant, tests)[:25] if tests else [f"tests/{s}" for s in IMPORTED if (ROOT / "tests" / s).exists()]
+        chosen = [*self.ordered(mutant, tests)[:25], *(f"tests/{s}" for s in IMPORTED if (ROOT / "tests" / s).exists())]
         environment = {**os.environ, "PYTHONPATH": str(self.copied), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             run = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(self.copied), "-k", "not million and not long_chain", *chosen]

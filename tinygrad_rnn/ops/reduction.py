@@ -143,7 +143,7 @@ def ptp(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 @ptp.rule
 def ptp_a(g: Array, a: Array, axis: Any) -> Array:
-    return _extreme_rule(g, a, max(a, axis, True), axis) - _extreme_rule(g, a, min(a, axis, True), axis)
+    return _extreme_rule(g, a, max(a, axis), axis) - _extreme_rule(g, a, min(a, axis), axis)
 
 
 @primitive(implements=np.var)
