@@ -1,11 +1,16 @@
 """What the rules and their helpers do where the batteries do not look: special values, scales, options, forms of arguments."""
 
 import math
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.errors import DtypeError, ShapeError
+from tinygrad_rnn.ops import convolution
+from tinygrad_rnn.ops.counting import operations
 
 ERF_POINTS = np.concatenate([np.linspace(-7, 7, 281), [0.84375, 1.25, 1 / 0.35, 6.0, 1e-8, -1e-300, np.inf, -np.inf]])
 
@@ -87,7 +92,7 @@ def test_second_derivatives_at_the_origin_are_zero(name):
     x = tg.tensor(np.zeros(2), requires_grad=True)
     y = tg.hypot(x, 0.0 * x).sum() if name == "hypot" else getattr(tg, name)(x)
     first = tg.grad(y, x, create_graph=True)
-    assert tg.grad(first.sum(), x).numpy().tolist() == [0.0, 0.0]
+    assert tg.grad(first, x, np.array([1.0, 2.0])).numpy().tolist() == [0.0, 0.0]
 
 
 def test_nan_to_num_passes_its_replacements_on():
@@ -145,7 +150,7 @@ def test_an_index_is_what_it_was_when_it_was_used(name, kind):
     np.testing.assert_array_equal(tg.grad(y, x, v).numpy(), expected)
 
 
-@pytest.mark.parametrize("index", [1.0, tg.tensor(1.0), np.float64(1), [1.5], (0, tg.tensor(2.0)), (0, 1.0), np.array([0.5])], ids=repr)
+@pytest.mark.parametrize("index", [1.0, tg.tensor(1.0), tg.tensor([0.5]), np.float64(1), [1.5], (0, tg.tensor(2.0)), (0, 1.0), np.array([0.5])], ids=repr)
 def test_only_integers_and_bools_are_indices(index):
     with pytest.raises(IndexError, match="getitem: an index must be integers, bools or slices"):
         tg.tensor(np.ones((3, 3)))[index]
@@ -160,6 +165,34 @@ def test_scalars_and_lists_as_indices(index):
     expected = np.zeros((3, 3))
     expected[plain] = 1
     np.testing.assert_array_equal(tg.grad(y, x, np.ones(y.shape)).numpy(), expected)
+
+
+def test_a_mask_takes_as_many_axes_as_it_has():
+    x, mask = tg.tensor(np.arange(4.0).reshape(2, 2)), np.array([[True, False], [True, True]])
+    np.testing.assert_array_equal(x[mask].numpy(), [0, 2, 3])
+    with pytest.raises(IndexError):
+        x[mask, :]
+
+
+def test_bools_where_integers_are_wanted_are_0_and_1():
+    w = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(tg.embedding([True, False], w), w[[1, 0]])
+    np.testing.assert_array_equal(tg.take(w, [True, False, True], 0), w[[1, 0, 1]])
+    np.testing.assert_array_equal(tg.one_hot(np.array([True, False])).numpy(), [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("index", [[0, 2], [[1], [0]], [], 3])
+def test_one_hot_has_as_many_classes_as_the_largest_index_needs(index):
+    for given in (index, np.asarray(index, int), tg.tensor(np.asarray(index, int))):
+        classes = int(np.max(index)) + 1 if np.size(index) else 0
+        np.testing.assert_array_equal(tg.one_hot(given).numpy(), np.eye(classes)[np.asarray(index, int)])
+        assert tg.one_hot(given).dtype == np.float32
+
+
+def test_the_last_axis_if_none_is_named():
+    index = np.array([[3, 0], [1, 1], [2, 0]])
+    np.testing.assert_array_equal(tg.take_along_axis(X[0], index), np.take_along_axis(X[0], index, -1))
+    np.testing.assert_array_equal(tg.sort(X), np.sort(X, -1))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
@@ -293,7 +326,7 @@ def product(name, *shapes, **options):
     return [(lambda m, x, y: getattr(m, name)(x, y, **options), [np.random.default_rng(sum(map(sum, s))).standard_normal(n) for n in s]) for s in shapes]
 
 
-SHAPES = [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((5, 1, 2, 3), (4, 3, 2)), ((1, 2, 3), (4, 3, 2)), ((4, 2, 3), (1, 3, 2)), ((3,), (2, 3, 4)), ((2, 4, 3), (3,)), ((1, 3), (3, 1)), ((2, 0), (0, 3)), ((0, 3), (3, 2)), ((4, 0, 3), (3, 2))]
+SHAPES = [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((5, 1, 2, 3), (4, 3, 2)), ((1, 2, 3), (4, 3, 2)), ((4, 2, 3), (1, 3, 2)), ((3,), (2, 3, 4)), ((2, 4, 3), (3,)), ((1, 3), (3, 1)), ((2, 0), (0, 3)), ((0, 3), (3, 2)), ((4, 0, 3), (3, 2)), ((1, 2, 3), (5, 4, 3, 2)), ((5, 4, 2, 3), (1, 3, 2))]
 PRODUCTS = [
     *product("matmul", *SHAPES[1:]), *product("dot", *[s for s in SHAPES if len(s[0]) < 4], ((), (2, 3)), ((2, 3), ()), ((2, 3, 4), (2, 4, 3))), *product("inner", ((), ()), ((3,), (3,)), ((2, 3), (4, 3)), ((2, 2, 3), (3,)), ((), (3,)), ((2,), ())),
     *product("outer", ((3,), (2,)), ((2, 2), (3,)), ((), (2,))), *product("vdot", ((3,), (3,)), ((2, 3), (2, 3))), *product("kron", ((2,), (3,)), ((2, 3), (2,)), ((2,), (2, 3)), ((2, 2), (3, 2)), ((), (2,)), ((2, 1, 2), (3, 2))),
@@ -313,6 +346,52 @@ PRODUCTS = [
 def test_a_product_and_its_adjoints(place):
     f, xs = PRODUCTS[place]
     adjoint_holds(f, xs, [(0,), (1,)])
+
+
+@pytest.mark.parametrize("lengths", [(3, 2), (2, 3), (3, 4), (4, 3), (4, 4), (2, 2)])
+def test_a_cross_product_is_of_three_dimensions(lengths):
+    with pytest.raises(ShapeError, match="cross: expected vectors of length 3, got {} and {}".format(*lengths)):
+        tg.cross(*(np.ones((3, n)) for n in lengths))
+
+
+def test_as_many_choices_as_conditions_and_as_many_axes_as_arrays():
+    x = tg.tensor(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="shorter|longer"):
+        np.select([x.numpy() > 0], [x, x])
+    with pytest.raises(ValueError, match="shorter|longer"):
+        tg.tensordot(x, x, ([0], [1], [0]))
+
+
+def test_a_weight_of_many_rows_used_twice_has_second_derivatives():
+    x, w = (tg.tensor(RNG.standard_normal(s), requires_grad=True) for s in ((300, 2), (2, 2)))
+    first = tg.grad((x @ w @ w).sum(), w, create_graph=True)
+    # Of a form of second degree: half the second derivatives with its own argument are the first.
+    np.testing.assert_allclose(tg.grad((first * w.detach()).sum(), w).numpy(), first.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("subscripts", "shape"), [("...i...", (2, 3)), ("..i", (3,)), ("i.", (3,)), ("ij", (2,)), ("i", (2, 3)), ("...ij", (2,))])
+def test_subscripts_that_do_not_fit(subscripts, shape):
+    with pytest.raises(ShapeError, match="does not fit its subscripts"):
+        tg.einsum(subscripts + "->", np.ones(shape))
+
+
+def test_einsum_of_lists_of_axes():
+    np.testing.assert_array_equal(tg.einsum(X, [2, 0, 1]), np.einsum(X, [2, 0, 1]))
+    np.testing.assert_allclose(tg.einsum(X, [2, 0, 1], [1, 0]), np.einsum(X, [2, 0, 1], [1, 0]), rtol=1e-14)
+    with pytest.raises(DtypeError, match="einsum: expected a string"):
+        tg.einsum(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "out", "count"),
+    [
+        ("matmul", (np.ones((2, 3)), np.ones((3, 4))), np.ones((2, 4)), 2 * 24), ("einsum", ("bi,ij->bj", [np.ones((2, 3)), np.ones((3, 4))]), np.ones((2, 4)), 2 * 24), ("einsum", ((np.ones((2, 3)), np.ones((2, 3))), "bi,bi->"), np.ones(()), 2 * 6),
+        ("conv2d", (np.ones((1, 4, 5, 6)), np.ones((2, 4, 3, 2)), (1, 1)), np.ones((1, 2, 3, 5)), 2 * 30 * 24), ("exp", (np.ones(3),), np.ones(3), 3), ("sum", (np.ones((2, 3)),), np.ones(()), 6), ("take", (np.ones(5), np.arange(4)), np.ones(4), 0),
+        ("add", (np.ones(1), np.ones((2, 1))), np.ones((2, 3)), 6), ("cumsum", (np.arange(5),), np.ones(1), 1), ("power", (np.ones(2), 2.0), np.ones(2), 2),
+    ],
+)  # fmt: skip
+def test_operations_are_counted(name, values, out, count):
+    assert operations(SimpleNamespace(name=name), values, out) == count
 
 
 REDUCED = {
@@ -362,6 +441,28 @@ def test_matrix_norms_are_numpys(order, axis, keepdims):
     np.testing.assert_allclose(tg.norm(tg.tensor(X[0]), order).numpy(), np.linalg.norm(X[0], order), rtol=1e-13)
 
 
+def test_norms_of_zeros():
+    for order, values, expected in [(0, [0.0, 1.0, 2.0], 2.0), (3, [0.0, 0.0], 0.0), (0.5, [0.0, 4.0], 4.0), (-1, [0.0, 4.0], 0.0), (3, [1.0, 0.0], 1.0), (2.5, [1.0] * 32, 4.0), (-1, [1.0, 1.0], 0.5), (1, [0.0, -4.0], 4.0)]:
+        assert tg.norm(np.array(values), order) == expected
+    for order, axis in [(None, (0, 1, 2)), (3, None), ("fro", 0)]:
+        with pytest.raises(ShapeError, match="norm: "):
+            tg.norm(X, order, axis)
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "logsumexp", "cumsum", "cumprod"])
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_a_number_is_reduced_over_its_only_axis(name, value):
+    f = lambda t: getattr(tg, name)(t, axis=0).reshape(())
+    assert f(tg.tensor(value)).item() == value
+    assert slopes(f, value) == [1.0]
+
+
+def test_weights_that_do_not_fit():
+    for axis, shape in [(None, (4,)), ((0, 1), (2, 3)), (0, (3,)), (2, (3,)), ((2,), (4,))]:
+        with pytest.raises(ShapeError, match="average: weights of shape"):
+            tg.average(X, axis, np.ones(shape))
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("axis", [-1, 0, 1, (0, 2)])
 def test_softmax_sums_to_one(name, axis):
@@ -380,7 +481,7 @@ def test_logsumexp_of_infinities():
     inf = np.inf
     for row, expected in [([-inf, -inf], -inf), ([inf, 1.0], inf), ([-inf, 2.0], 2.0), ([1e4, 1e4], 1e4 + np.log(2))]:
         assert tg.logsumexp(tg.tensor(np.array(row))).item() == pytest.approx(expected)
-    assert slopes(lambda x: tg.logsumexp(x, 1), [[-inf, 2.0], [0.0, 0.0]]) == [[[0.0, 1.0], [0.5, 0.5]]]
+    assert slopes(lambda x: tg.logsumexp(x, 1), [[-inf, 2.0], [0.0, 0.0], [-inf, -inf]]) == [[[0.0, 1.0], [0.5, 0.5], [0.0, 0.0]]]
     with pytest.raises(ValueError, match="logsumexp: there is nothing to reduce"):
         tg.logsumexp(tg.tensor(np.zeros((2, 0))), 1)
     assert tg.logsumexp(tg.tensor(np.zeros((2, 0))), 0).shape == (0,)
@@ -437,6 +538,7 @@ def test_sort_sends_each_cotangent_to_where_its_value_came_from(axis, kind):
 CONVOLUTIONS = [
     ((2, 2, 5, 5), (3, 2, 3, 3), {}), ((1, 2, 6, 5), (4, 1, 3, 2), {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}), ((1, 4, 5, 6), (2, 2, 2, 3), {"stride": (1, 3), "padding": (0, 1), "groups": 2}), ((2, 1, 4, 4), (1, 1, 4, 4), {}),
     ((1, 3, 5, 4), (3, 1, 2, 2), {"groups": 3, "dilation": (2, 1), "stride": 2}), ((0, 2, 4, 4), (3, 2, 2, 2), {}), ((1, 1, 1, 1), (2, 1, 1, 1), {"padding": 1, "stride": 2}), ((2, 2, 7, 6), (2, 2, 2, 3), {"padding": (2, 0), "dilation": (3, 2), "stride": (2, 1)}),
+    ((2, 8, 6, 7), (3, 8, 3, 2), {"dilation": (2, 1), "padding": (1, 2)}), ((1, 12, 5, 6), (4, 6, 2, 3), {"groups": 2, "stride": (1, 2), "dilation": (1, 2)}), ((1, 12, 6, 5), (2, 6, 3, 3), {"groups": 2, "stride": (2, 1), "padding": (0, 1)}),
 ]  # fmt: skip
 
 
@@ -451,9 +553,14 @@ def plain_convolution(x, w, stride=1, padding=0, dilation=1, groups=1):
     return out
 
 
+@pytest.mark.parametrize("cache", [1, 40, 1 << 18])
 @pytest.mark.parametrize("place", range(len(CONVOLUTIONS)))
-def test_a_convolution_is_its_sum(place):
-    size, kernel, options = CONVOLUTIONS[place]
+def test_a_convolution_is_its_sum(place, cache):
+    with patch.object(convolution, "_IN_CACHE", cache):
+        convolution_is_its_sum(*CONVOLUTIONS[place])
+
+
+def convolution_is_its_sum(size, kernel, options):
     x, w = RNG.standard_normal(size), RNG.standard_normal(kernel)
     tensors = [tg.tensor(a, requires_grad=True) for a in (x, w)]
     y = tg.conv2d(*tensors, None, **options)
@@ -506,3 +613,115 @@ def test_pools_of_infinities_and_integers():
     low = np.full((1, 1, 2, 2), -np.inf)
     assert tg.max_pool2d(tg.tensor(low), 2, 1, 1).numpy().tolist() == np.full((1, 1, 3, 3), -np.inf).tolist()
     assert tg.max_pool2d(tg.tensor(np.array([[[[-5, -7], [-6, -8]]]])), 2, 1, 1).numpy().tolist() == [[[[-5, -5, -7], [-5, -5, -7], [-6, -6, -8]]]]
+
+
+def test_a_tensor_is_never_equal_to_what_is_no_number():
+    x = tg.tensor([1.0, 2.0])
+    for other in (None, "1", {}, int):
+        assert (x == other) is False and (x != other) is True
+        with pytest.raises(TypeError):
+            x < other  # noqa: B015
+
+
+def test_what_numpys_methods_give():
+    x = tg.tensor([1.0, 3.0, 2.0])
+    for name, arguments, expected in [("argmax", (), 1), ("any", (), True), ("searchsorted", (2.0,), 1), ("argsort", (), [0, 2, 1])]:
+        found = getattr(x, name)(*arguments)
+        assert isinstance(found, tg.Tensor) and found.tolist() == expected
+    assert x.tobytes() == x.numpy().tobytes()
+    assert [part.tolist() for part in x.nonzero()] == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_last_two_axes_in_each_others_place(ndim):
+    x = X[0] if ndim == 2 else X
+    np.testing.assert_array_equal(tg.tensor(x).mT.numpy(), x.swapaxes(-1, -2))
+    with pytest.raises(ShapeError, match="mT: expected at least two dimensions"):
+        _ = tg.tensor(x[(0,) * (ndim - 1)]).mT
+
+
+def test_rounding_is_to_integers_unless_decimals_are_given():
+    x = tg.tensor([1.26, -0.74, 2.5])
+    for found, decimals in [(x.round(), 0), (np.round(x), 0), (round(x), 0), (np.around(x, 1), 1), (x.round(1), 1), (round(x, 1), 1)]:
+        np.testing.assert_array_equal(found.numpy(), np.round(x.numpy(), decimals))
+
+
+def test_a_change_of_dtype_copies_unless_told_not_to():
+    x, a = tg.tensor([1.0]), np.ones(1, np.float32)
+    for copied in (x.astype("float32"), tg.astype(x, "float32"), x.astype("float64", copy=False)):
+        assert copied is not x
+    assert x.astype("float32", copy=False) is x and tg.astype(x, "float32", copy=False) is x
+    assert tg.astype(a, "float32") is not a and tg.astype(a, "float32", copy=False) is a
+
+
+def test_select_gives_the_default_where_no_condition_holds():
+    conditions, x = [np.array([True, False, False]), np.array([True, True, False])], tg.tensor([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(np.select(conditions, [x, -x]).numpy(), [1, -2, 0])
+    np.testing.assert_array_equal(np.select(conditions, [x, -x], 7.0).numpy(), [1, -2, 7])
+
+
+def test_parts_before_and_after_the_point():
+    x = np.array([1.25, -2.5, 3.0])
+    for found, expected in [*zip(np.modf(tg.tensor(x)), np.modf(x), strict=True), *zip(np.divmod(tg.tensor(x), 2.0), np.divmod(x, 2.0), strict=True)]:
+        np.testing.assert_array_equal(found.numpy(), expected)
+    assert slopes(lambda t: np.modf(t)[0], x) == [[1.0, 1.0, 1.0]]
+    assert slopes(lambda t: np.divmod(t, 2.0)[1], x) == [[1.0, 1.0, 1.0]]
+
+
+def test_full_like_takes_numbers_and_tensors():
+    x = tg.tensor([1.0, 2.0])
+    assert np.full_like(x, 3.0).dtype == np.float32 and np.full_like(x, 3.0).tolist() == [3.0, 3.0]
+    wide = np.full_like(x, 3, dtype=np.float64, shape=(3,))
+    assert isinstance(wide, tg.Tensor) and wide.dtype == np.float64 and wide.tolist() == [3.0] * 3
+    assert slopes(lambda t: np.full_like(x, t, dtype=np.float64), 5.0) == [2.0]
+
+
+def test_shapes_and_axes_may_be_tensors_or_stand_alone():
+    x = tg.tensor(np.arange(4.0))
+    for shape, expected in [(tg.tensor(4), (4,)), (tg.tensor([2, 2]), (2, 2)), (np.int64(4), (4,)), ([2, -1], (2, 2))]:
+        assert tg.reshape(x, shape).shape == expected
+    assert tg.transpose(x, 0).shape == (4,)
+    for part in (tg.repeat(x, tg.tensor(2)), tg.tile(x, tg.tensor(2)), tg.broadcast_to(x, (2, 4)).reshape(tg.tensor(8))):
+        assert part.shape == (8,)
+
+
+def test_what_shares_its_memory():
+    a = np.arange(4.0)
+    for copy in (None, False, True):
+        assert np.shares_memory(tg.reshape(a, (2, 2), copy=copy), a) == (not copy)
+    for ndim, f in enumerate([tg.atleast_1d, tg.atleast_2d, tg.atleast_3d], 1):
+        for more in (0, 1, 2):
+            x = tg.ones((2,) * (ndim + more))
+            assert f(x) is x
+
+
+def test_arrays_to_be_joined_come_in_anything_that_can_be_run_through():
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    for arrays in (x, iter(x), [x[0], x[1]]):
+        assert tg.concatenate(arrays).tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert tg.hstack([x]).tolist() == x.tolist()
+    with pytest.raises(DtypeError, match="must be a sequence of arrays"):
+        tg.concatenate(1.0)
+    with pytest.raises(ShapeError, match="expected at least one array"):
+        tg.concatenate([])
+
+
+@pytest.mark.parametrize("name", ["split", "array_split"])
+def test_into_how_many_parts(name):
+    x = tg.tensor(np.arange(4.0))
+    assert [part.tolist() for part in getattr(tg, name)(x, 1)] == [[0.0, 1.0, 2.0, 3.0]]
+    for parts in (0, -1):
+        with pytest.raises(ShapeError, match="split: "):
+            getattr(tg, name)(x, parts)
+
+
+def test_a_bias_may_be_a_list_and_a_pair_must_be_one():
+    x, w = RNG.standard_normal((2, 3, 4, 4)), RNG.standard_normal((2, 3, 2, 2))
+    np.testing.assert_allclose(tg.conv2d(x, w, [1.0, -2.0]), tg.conv2d(x, w) + np.array([1.0, -2.0])[:, None, None], rtol=1e-14)
+    for options in ({"stride": 0}, {"stride": (1, 0)}, {"stride": (1, 1, 1)}, {"stride": (2,)}, {"padding": -1}, {"padding": (0, -1)}, {"dilation": 0}):
+        with pytest.raises(ShapeError, match=f"conv2d: {next(iter(options))} must be"):
+            tg.conv2d(x, w, **options)
+    for options in ({"kernel_size": 0}, {"kernel_size": (1, 1, 1)}, {"kernel_size": 2, "stride": 0}, {"kernel_size": 3, "padding": -1}):
+        for pool in (tg.max_pool2d, tg.avg_pool2d):
+            with pytest.raises(ShapeError, match=f"pool2d: {[*options][-1]} must be"):
+                pool(x, **options)

@@ -26,7 +26,7 @@ def operations(op: Any, values: tuple[Any, ...], out: Any) -> int:
         lengths: dict[str, int] = {}
         text = next(v for v in values if isinstance(v, str))
         operands = next(v for v in values if isinstance(v, list | tuple))
-        for term, operand in zip(text.replace(" ", "").split("->")[0].split(","), operands, strict=False):
-            lengths.update(zip(term, np.shape(operand), strict=False))
+        for term, operand in zip(text.split("->")[0].split(","), operands, strict=True):
+            lengths.update(zip(term, np.shape(operand), strict=True))
         return 2 * int(math.prod(lengths.values()))
     return max([int(np.size(out)), *(int(v.size) for v in values if hasattr(v, "dtype") and v.dtype.kind == "f")])

@@ -40,7 +40,7 @@ def _add_rows(total: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    total[ordered[starts]] += np.add.reduceat(values[order], starts, axis=0)
+    total[ordered[starts]] += np.add.reduceat(values[order], starts)
 
 
 @primitive(constant="index")
@@ -103,9 +103,7 @@ def _index(part: Any) -> Any:
             reading("a mask selected elements")
         if part.dtype.kind in "iub" and (part.ndim or current().special):
             return copied(np.array(part._data), part)
-        part = part.numpy()
-        if part.ndim == 0 and part.dtype.kind in "iu":
-            return int(part)
+        part = part.numpy()[()]
     if isinstance(part, np.integer):
         return int(part)
     array = np.array([p.item() if is_tensor(p) else p for p in part] if isinstance(part, list | tuple) else part)
@@ -166,11 +164,8 @@ def _take_along_axis(arr: Array, indices: Any, axis: int = -1) -> Any:
 @primitive(constant="indices")
 def _add_along_axis(values: Array, indices: Any, shape: tuple[int, ...] = (), axis: int = -1) -> Any:
     """An array of zeros with values added at indices that vary along the other axes."""
-    grid = [np.arange(n).reshape((1,) * k + (-1,) + (1,) * (len(shape) - k - 1)) for k, n in enumerate(indices.shape)]
     # An axis of length 1 in the array or in the indices is broadcast against the other.
-    for k, n in enumerate(shape):
-        if k != axis and n != indices.shape[k]:
-            grid[k] = np.zeros_like(grid[k]) if n == 1 else np.arange(n).reshape(grid[k].shape[:k] + (-1,) + grid[k].shape[k + 1 :])
+    grid: list[Any] = list(np.indices(shape, sparse=True))
     grid[axis] = indices
     total = np.zeros(shape, values.dtype)
     add_at(total, tuple(grid), values)
@@ -265,7 +260,7 @@ def embedding(indices: Any, weight: Array, padding_idx: int | None = None) -> An
     tensor([[0., 0., 1.], [1., 0., 0.]], float32)
     """
     index = _integers("embedding", "indices", indices)
-    shape = weight.shape if is_tensor(weight) else np.shape(weight)
+    shape = np.shape(weight)
     if len(shape) != 2:
         raise ShapeError(f"embedding: weight must be a matrix (symbols, features), got shape {shape}")
     symbols = shape[0]

@@ -15,7 +15,7 @@ from ..errors import DtypeError, ShapeError
 from ..native import LARGE
 from .elementwise import multiply, where
 from .shapes import axes_of
-from .shaping import expand_dims, moveaxis, reshape, transpose
+from .shaping import broadcast_to, expand_dims, moveaxis, reshape, transpose
 
 
 @primitive(implements=(np.matmul,))  # np.dot is faster where both are matrices
@@ -50,13 +50,12 @@ def matmul_x(g: Array, x_shape: tuple[int, ...], y: Array) -> Array:
 
 @matmul.rule
 def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
-    if len(y_shape) == 2 and x.ndim > 2:
-        x, g = _rows(x), _rows(g)
-    if len(y_shape) == 2 and x.ndim <= 2:
-        if type(g) is np.ndarray and type(x) is np.ndarray and g.dtype == x.dtype:
-            return Product((x, g) if x.ndim == 2 else (x[None], g[None]))
-        if x.ndim == 2:
-            return product(x.T, g)
+    if len(y_shape) == 2:
+        if x.ndim != 2:
+            x, g = _rows(x), _rows(g)
+        if type(g) is np.ndarray and type(x) is np.ndarray:
+            return Product((x, g))
+        return product(x.T, g)
     if x.ndim == 1:
         return g * x if len(y_shape) == 1 else _sum_to(g.reshape(*g.shape[:-1], 1, g.shape[-1]) * x.reshape(-1, 1), y_shape)
     if len(y_shape) == 1:
@@ -65,7 +64,7 @@ def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
 
 
 def _rows(x: Array) -> Array:
-    """All rows of a stack of matrices as one matrix."""
+    """All rows of a stack of matrices as one matrix, a vector as its only row."""
     return x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
@@ -74,7 +73,7 @@ def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
     if a.shape == shape:
         return a
     lead = a.ndim - len(shape)
-    axes = (*range(lead), *(k + lead for k, n in enumerate(shape) if n == 1 and a.shape[k + lead] != 1))
+    axes = (*range(lead), *(k + lead for k, n in enumerate(shape) if n == 1))
     return a.sum(axis=axes).reshape(shape)
 
 
@@ -88,9 +87,9 @@ def dot(a: Array, b: Array) -> Any:
     first, second = np.ndim(a), np.ndim(b)
     if first == 0 or second == 0:
         return multiply(a, b)
-    if first <= 2 and second <= 2:
+    if second <= 2:
         return matmul(a, b)
-    return tensordot(a, b, ([first - 1], [max(second - 2, 0)]))
+    return tensordot(a, b, ([first - 1], [second - 2]))
 
 
 def inner(a: Array, b: Array) -> Any:
@@ -227,7 +226,7 @@ def _triangle(what: str, m: Array, k: int, upper: bool) -> Any:
     if np.ndim(m) == 0:
         raise ShapeError(f"{what}: expected at least one dimension, got shape ()")
     # Chosen, not multiplied: an infinity times 0 is NaN, and masks are made of infinities.
-    return where(np.tri(m.shape[-2:][0], m.shape[-1], k=k, dtype=bool) != upper, m, np.zeros((), m.dtype))
+    return where(np.tri(m.shape[-2:][0], m.shape[-1], k=k) != upper, m, np.zeros((), m.dtype))
 
 
 def tril(m: Array, k: int = 0) -> Any:
@@ -253,7 +252,7 @@ def triu(m: Array, k: int = 0) -> Any:
 @primitive(sequence="operands")
 def _einsum(operands: Any, subscripts: str = "") -> Any:
     """Sums of products by index letters."""
-    return np.einsum(subscripts, *operands, optimize=len(operands) > 1 and max(a.size for a in operands) > 256)
+    return np.einsum(subscripts, *operands, optimize=max(a.size for a in operands) > 256)
 
 
 @_einsum.rule
@@ -262,34 +261,25 @@ def _einsum_operands(g: Array, position: int, operands: Any, operands_shape: Any
     terms = inputs.split(",")
     mine, shape = terms[position], operands_shape[position]
     others = [(term, a) for k, (term, a) in enumerate(zip(terms, operands, strict=True)) if k != position]
-    length = {letter: max(n, 1) for letter, n in zip(mine, shape, strict=True)}
-    longest: dict[str, int] = {}
-    for term, lengths in zip(terms, operands_shape, strict=True):
-        for letter, n in zip(term, lengths, strict=True):
-            longest[letter] = n if longest.get(letter, 1) == 1 else longest[letter]
+    lengths = dict(zip(mine, shape, strict=True))
     known = set(output).union(*(term for term, _ in others))
     letters = "".join(dict.fromkeys(mine))
     reached = "".join(letter for letter in letters if letter in known)
     part = einsum(",".join([output, *(term for term, _ in others)]) + "->" + reached, g, *(a for _, a in others))
     # A letter of this operand alone was summed away: its gradient is the same along that axis.
-    part = expand_dims(part, tuple(k for k, letter in enumerate(letters) if letter not in known)) if len(reached) < len(letters) else part
-    squeezed = tuple(k for k, letter in enumerate(letters) if length[letter] == 1 and part.shape[k] != 1)
-    if squeezed:
-        part = part.sum(axis=squeezed, keepdims=True)
-    from .shaping import broadcast_to
-
-    part = broadcast_to(part, tuple(dict(zip(mine, shape, strict=True))[letter] for letter in letters))
+    part = expand_dims(part, tuple(k for k, letter in enumerate(letters) if letter not in known))
+    stretched = tuple(k for k, letter in enumerate(letters) if lengths[letter] == 1)
+    if stretched:
+        part = part.sum(axis=stretched, keepdims=True)
+    once = tuple(lengths[letter] for letter in letters)
+    part = broadcast_to(part, once)
     if len(letters) == len(mine):
         return part
     # A letter that stands twice reads a diagonal: put the gradient back on it.
-    grid: list[Any] = []
-    for letter in mine:
-        place = letters.index(letter)
-        n = dict(zip(mine, shape, strict=True))[letter]
-        grid.append(np.arange(n).reshape((1,) * place + (-1,) + (1,) * (len(letters) - place - 1)))
     from .indexing import scatter
 
-    return scatter(part, tuple(grid), shape)
+    grid = np.indices(once, sparse=True)
+    return scatter(part, tuple(grid[letters.index(letter)] for letter in mine), shape)
 
 
 def einsum(*arguments: Any, optimize: Any = None) -> Any:
@@ -320,11 +310,10 @@ def _from_lists(arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
     def spell(sublist: Any) -> str:
         return "".join("..." if k is Ellipsis else letters[k] for k in sublist)
 
-    paired = arguments[: len(arguments) // 2 * 2]
-    if len(paired) < 2:
+    if len(arguments) < 2:
         raise DtypeError("einsum: expected a string of subscripts first, or arrays each followed by its list of axes")
-    subscripts = ",".join(spell(sublist) for sublist in paired[1::2])
-    return subscripts + ("->" + spell(arguments[-1]) if len(arguments) % 2 else ""), list(paired[0::2])
+    subscripts = ",".join(spell(sublist) for sublist in arguments[1::2])
+    return subscripts + ("->" + spell(arguments[-1]) if len(arguments) % 2 else ""), list(arguments[:-1:2])
 
 
 def _explicit(subscripts: str, shapes: list[tuple[int, ...]]) -> str:
@@ -334,15 +323,14 @@ def _explicit(subscripts: str, shapes: list[tuple[int, ...]]) -> str:
     if len(terms) != len(shapes):
         raise ShapeError(f"einsum: {subscripts!r} names {len(terms)} operands, got {len(shapes)}")
     unused = [letter for letter in string.ascii_letters if letter not in subscripts]
-    extra = 0
+    missing = []
     for k, (term, shape) in enumerate(zip(terms, shapes, strict=True)):
         named = len(term.replace("...", ""))
         if term.count("...") > 1 or "." in term.replace("...", "") or (named != len(shape) if "..." not in term else named > len(shape)):
             raise ShapeError(f"einsum: operand {k} of shape {shape} does not fit its subscripts {term!r}")
-        if "..." in term:
-            extra = max(extra, len(shape) - named)
-    shared = "".join(unused[:extra])
-    spelled = [term.replace("...", shared[len(shared) - (len(shape) - len(term.replace("...", ""))) :] if len(shape) > len(term.replace("...", "")) else "") for term, shape in zip(terms, shapes, strict=True)]
+        missing.append(len(shape) - named)
+    shared = "".join(unused[: max(missing)])
+    spelled = [term.replace("...", shared[len(shared) - n :]) for term, n in zip(terms, missing, strict=True)]
     if arrow:
         output = output.replace("...", shared)
     else:

@@ -179,15 +179,13 @@ def _np_einsum(*operands: Any, out: None = None, optimize: Any = False, **_: Any
 
 
 @implements(np.diff)
-def diff(a: Any, n: int = 1, axis: int = -1, **ends: Any) -> Any:
+def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
     """Differences of neighbours along an axis, n times.
 
     >>> import tinygrad_rnn as tg
     >>> tg.diff(tg.tensor([1.0, 4.0, 9.0]))
     tensor([3., 5.], float32)
     """
-    if any(value is not np._NoValue and value is not None for value in ends.values()):
-        raise DtypeError("diff: prepend= and append= are not supported; concatenate first")
     if n < 0:
         raise ShapeError(f"diff: n must not be negative, got {n}")
     k = axis_of("diff", axis, np.ndim(a))

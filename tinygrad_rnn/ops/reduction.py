@@ -9,7 +9,7 @@ import numpy as np
 from ..core.primitive import primitive
 from ..core.tape import Array
 from ..errors import NotDifferentiableError, ShapeError
-from .elementwise import absolute, divide, exp, isnan, steady, where
+from .elementwise import absolute, divide, exp, isnan, maximum, steady, where
 from .shapes import axes_of, axis_of, count, kept_shape
 from .shaping import broadcast_to, flip, moveaxis, reshape
 
@@ -81,15 +81,16 @@ def prod_a(g: Array, a: Array, out: Array, axis: Any) -> Array:
     order = (*rest, *axes)
     moved = a.transpose(order)
     flat = moved.reshape(*(a.shape[k] for k in rest), -1)
-    others = prod(where(np.eye(flat.shape[-1], dtype=bool), 1.0, flat.reshape(*flat.shape[:-1], 1, flat.shape[-1])), axis=-1)
+    others = prod(where(np.eye(flat.shape[-1]), 1.0, flat.reshape(*flat.shape[:-1], 1, flat.shape[-1])), axis=-1)
     return g * others.reshape(moved.shape).transpose(tuple(int(k) for k in np.argsort(order)))
 
 
 def _extreme_rule(g: Array, a: Array, out: Array, axis: Any) -> Array:
     kept = kept_shape(a.shape, axis)
     chosen = (a == out.reshape(kept)).astype(g.dtype)
-    ties = chosen.sum(axis=axis, keepdims=True)
-    return chosen * (g.reshape(kept) / where(ties == 0, 1.0, ties))
+    # Of nothing but NaN, none is the largest.
+    ties = maximum(chosen.sum(axis=axis, keepdims=True), 1.0)
+    return chosen * (g.reshape(kept) / ties)
 
 
 @primitive(implements=(np.max, np.amax))
@@ -142,7 +143,7 @@ def ptp(a: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 @ptp.rule
 def ptp_a(g: Array, a: Array, axis: Any) -> Array:
-    return _extreme_rule(g, a, max(a, axis, True), axis) - _extreme_rule(g, a, min(a, axis, True), axis)
+    return _extreme_rule(g, a, max(a, axis), axis) - _extreme_rule(g, a, min(a, axis), axis)
 
 
 @primitive(implements=np.var)
@@ -263,6 +264,12 @@ def logsumexp_a(g: Array, a: Array, out: Array, axis: Any) -> Array:
     return g.reshape(kept) * exp(a - shift)
 
 
+def _shifted(a: Array, axis: Any) -> Any:
+    """What is left of the elements after the largest along the axis is subtracted: its exponential cannot overflow."""
+    a = np.asarray(a)
+    return a - np.max(a, axis=axis, keepdims=True) if a.size else np.exp(a)
+
+
 @primitive
 def softmax(a: Array, axis: int = -1) -> Any:
     """exp(a) divided by its sum along the axis (an int or a tuple), without overflow.
@@ -271,8 +278,7 @@ def softmax(a: Array, axis: int = -1) -> Any:
     >>> tg.softmax(tg.tensor([0.0, 0.0, 1000.0]))
     tensor([0., 0., 1.], float32)
     """
-    a = np.asarray(a)
-    e = np.exp(a - np.max(a, axis=axis, keepdims=True, initial=0 if a.size == 0 else np._NoValue))
+    e = np.exp(_shifted(a, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
@@ -291,10 +297,9 @@ def log_softmax(a: Array, axis: int = -1) -> Any:
     >>> tg.log_softmax(tg.tensor([0.0, 0.0]))
     tensor([-0.6931, -0.6931], float32)
     """
-    a = np.asarray(a)
-    shifted = a - np.max(a, axis=axis, keepdims=True, initial=0 if a.size == 0 else np._NoValue)
-    e = np.exp(shifted)
-    return shifted - np.log(np.sum(e, axis=axis, keepdims=True)) if a.size else e
+    shifted = _shifted(a, axis)
+    total = np.sum(np.exp(shifted), axis=axis, keepdims=True)
+    return shifted - np.log(total) if shifted.size else shifted
 
 
 @log_softmax.rule
@@ -388,7 +393,7 @@ def average(a: Array, axis: Any = None, weights: Any = None, *, keepdims: bool =
         return mean(a, axis, keepdims=keepdims)
     weights = weights if hasattr(weights, "shape") else np.asarray(weights, getattr(a, "dtype", None))
     if weights.shape != a.shape:
-        if axis is None or not isinstance(axis, int) or weights.shape != (a.shape[axis],):
+        if not isinstance(axis, int) or weights.shape != (a.shape[axis],):
             raise ShapeError(f"average: weights of shape {weights.shape} do not fit an array of shape {a.shape} with axis {axis}")
         weights = weights.reshape(tuple(n if k == axis % a.ndim else 1 for k, n in enumerate(a.shape)))
     total = sum(a * weights, axis, keepdims=keepdims)

@@ -82,7 +82,7 @@ _transpose.primitive.seen_through = True
 def _transpose_a(g: Array, axes: Any) -> Array:
     if axes is None:
         return g.transpose()
-    return g.transpose(tuple(int(k) for k in np.argsort([k % len(axes) for k in axes])))
+    return g.transpose(tuple(int(k) for k in np.argsort(axes)))
 
 
 
@@ -592,7 +592,7 @@ def pad(array: Array, pad_width: Any, mode: str = "constant", *, constant_values
     if any(width < 0 for pair in widths for width in pair):
         raise ShapeError(f"pad: pad_width must not be negative, got {widths}")
     if mode == "constant":
-        return _pad(array, widths, tuple(map(tuple, constant_values)) if np.ndim(constant_values) == 2 else constant_values)
+        return _pad(array, widths, constant_values)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise ShapeError(f"pad: mode must be constant, edge, reflect, symmetric or wrap, got {mode!r}")
     for k, pair in enumerate(widths):
