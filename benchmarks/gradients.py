@@ -2,6 +2,7 @@
 
     python benchmarks/gradients.py                             the broken and the correct rules of tests/rules.py, 400 random programs
     python benchmarks/gradients.py --programs 20000 --seed 1   random programs alone, checked by ours: about half an hour on one core
+    python benchmarks/gradients.py --cost                      what a check of a module costs, in forward and backward passes
 
 A checker catches a broken rule if it refuses it, and gives a false alarm if it refuses a right one. Each runs at its default
 settings, on the same functions of ndarrays and the same hand-written gradients: they are wrapped as a custom operation of its
@@ -248,6 +249,41 @@ def compare_programs(count, seed, factors=(1.0001, 1.000001)):
     print(f"left out, as the record's gradient is zero: {same}")
 
 
+def cost():
+    """A check beside one forward and backward pass, of modules of 10,000 parameters and more."""
+    from tinygrad_rnn import nn
+    from tinygrad_rnn.testing import check_module
+
+    cases = {
+        "Linear, ReLU, Linear": (nn.Sequential(nn.Linear(60, 150, rng=0), nn.ReLU(), nn.Linear(150, 10, rng=1)), tg.randn(16, 60, rng=1)),
+        "the same at the kink": (nn.Sequential(nn.Linear(60, 150, bias=False, rng=0), nn.ReLU(), nn.Linear(150, 10, rng=1)), tg.randn(16, 60, rng=1) * (np.arange(16) > 0)[:, None]),
+        "LSTM, 20 steps": (nn.LSTM(30, 40, rng=0), tg.randn(20, 8, 30, rng=1)),
+        "Conv2d": (nn.Sequential(nn.Conv2d(8, 48, 5, rng=0), nn.Tanh(), nn.Flatten(), nn.Linear(48 * 64, 4, rng=1)), tg.randn(4, 8, 12, 12, rng=2)),
+    }
+    print(f"{'':24}{'parameters':>12}{'verdict':>12}{'evaluations':>13}{'pullbacks':>11}{'seconds':>9}{'in passes':>11}")
+    for name, (module, x) in cases.items():
+        module.to(np.float64)
+        x = tg.tensor(x.numpy().astype(np.float64))
+
+        def once(module=module, x=x):
+            began = time.perf_counter()
+            y = module(x)
+            y = y[0] if isinstance(y, tuple) else y
+            y.sum().backward()
+            module.zero_grad()
+            return time.perf_counter() - began
+
+        passes = sorted(once() for _ in range(31))[15]
+        times = []
+        # The first one also compiles.
+        for _ in range(6):
+            began = time.perf_counter()
+            report = check_module(module, x, raises=False)
+            times.append(time.perf_counter() - began)
+        spent = sorted(times[1:])[2]
+        print(f"{name:24}{module.num_parameters():>12}{report.verdict!s:>12}{report.evaluations:>13}{report.pullbacks:>11}{spent:>9.2f}{spent / passes:>11.0f}", flush=True)
+
+
 def compare_checkers_on_programs(count, seed):
     """All checkers on the same scaled programs, as hand-written gradients."""
     rng = np.random.default_rng(seed)
@@ -284,9 +320,12 @@ def compare_checkers_on_programs(count, seed):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--programs", type=int, help="only random programs, so many, checked by ours")
+    parser.add_argument("--cost", action="store_true", help="only what a check costs, in forward and backward passes")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.programs:
+    if options.cost:
+        cost()
+    elif options.programs:
         compare_programs(options.programs, options.seed)
     else:
         compare_rules([options.seed])

@@ -151,3 +151,10 @@ def test_a_cell_that_breaks_a_law_is_told_which(cell, law, words):
     with pytest.raises(laws.LawBroken, match=words) as caught:
         law(cell, normal(6, 3, 2), normal(3, 3))
     assert isinstance(caught.value, AssertionError)
+
+
+def test_operations_that_only_gradients_are_made_of():
+    x = np.random.default_rng(5).standard_normal((2, 1, 4, 4))
+    report = check_gradients(lambda x: tg.avg_pool2d(x, 2) ** 2, x, order=2)
+    assert report.verdict == "pass"
+    assert check_gradients(lambda x: tg.take_along_axis(x, np.array([[0, 2, 0], [1, 1, 3]]), 1) ** 2, x[:, 0, 0], order=2).verdict == "pass"

@@ -388,6 +388,33 @@ def test_a_kink_alone():
     assert check_vjp(lambda x: np.maximum(x, 0), lambda args, g: (1.5 * g,), np.array([0.0]), raises=False).verdict == "fail"
 
 
+@pytest.mark.parametrize("n", [9, 40, 300])
+def test_many_kinks_at_once(n):
+    """What is wrong by little is not hidden among the slopes that so many kinks allow."""
+    zeros = np.zeros(n)
+    assert check_gradients(tg.relu, zeros).verdict == check_vjp(np.abs, lambda args, g: (g * np.sign(args[0]),), zeros).verdict == "kink-pass"
+    assert check_vjp(np.abs, lambda args, g: (1.01 * g,), zeros, raises=False, explain=False).verdict == "fail"
+    assert check_vjp(lambda x: np.maximum(x, 0), lambda args, g: (-0.01 * g,), zeros, raises=False, explain=False).verdict == "fail"
+
+
+def test_kinks_that_meet_inside_are_nobodys_fault():
+    """relu'(0) = 0 in each of many units at once is no number between the slopes of their sum on either side."""
+    net = nn.Sequential(nn.Linear(6, 40, bias=False, rng=0), nn.ReLU(), nn.Linear(40, 2, rng=1))
+    for seed in range(3):
+        assert check_module(net, np.concatenate([np.zeros((1, 6)), numbers(2, 6)]), seed=seed).verdict == "kink-pass"
+
+    @tg.primitive
+    def leaky(x):
+        return np.maximum(x, 0)
+
+    @leaky.rule
+    def leaky_x(g, x):
+        return g * ((x > 0) + 1.5 * (x == 0))
+
+    report = check_gradients(lambda x, W, V: leaky(x @ W) @ V, np.zeros((1, 3)), numbers(3, 8), numbers(8, 2), raises=False)
+    assert report.verdict == "fail" and report.record.op.name == "leaky"
+
+
 def test_what_an_operation_rounds_away_inside_is_no_proof():
     def f(x):
         return tg.logsumexp(x, axis=0), tg.log_softmax(tg.silu((x + x[::-1]) ** 3), 0)

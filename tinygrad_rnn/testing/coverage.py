@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -46,8 +47,6 @@ class Row:
             self.tightness.append(report.tightness)
 
     def cells(self) -> list[str]:
-        if not self.checks:
-            return ["0", "", "", "", "", "not checked", "", "", ""]
         seen = f"{np.median(self.tightness):.0e}, at worst {max(self.tightness):.0e}" if self.tightness else ""
         words = [" ".join(sorted(part)) for part in (self.modes, self.dtypes, self.regimes)]
         return [str(self.checks), str(self.order or ""), *words, seen, *(str(n or "") for n in (self.kinks, self.inconclusive, self.failed))]
@@ -94,15 +93,21 @@ class Coverage:
 
     def table(self) -> str:
         """The coverage as text; operations and modules of this package that no check met are named."""
-        rows = [(name, self.operations.get(name, Row())) for name in sorted({*self.operations, *differentiable_operations()})]
-        modules = [(name, self.modules.get(name, Row())) for name in sorted({*self.modules, *module_names()})]
-        functions = [(name, row) for name, row in sorted(self.functions.items())]
-        parts = [_text(title, section) for title, section in (("operation", rows), ("module", modules), ("hand-written pullback", functions)) if section]
-        known = [row for _, row in [*rows, *modules]]
-        missing = sum(not row.checks for row in known)
+        sections = (
+            ("operation", self.operations, differentiable_operations()),
+            ("module", self.modules, module_names()),
+            ("hand-written pullback", self.functions, set[str]()),
+        )
+        parts = [_text(title, sorted(rows.items())) for title, rows, _ in sections if rows]
+        for title, rows, ours in sections:
+            if ours - set(rows):
+                names = textwrap.fill(", ".join(sorted(ours - set(rows))), 120, initial_indent="  ", subsequent_indent="  ")
+                parts.append(f"{title}s not checked\n{names}")
+        known = len({*self.operations, *differentiable_operations()}) + len({*self.modules, *module_names()})
+        met = len(self.operations) + len(self.modules)
         if self.unsure:
             parts.append("\n".join(["inconclusive", *(f"  {line}" if n == 1 else f"  {line} ({n} times)" for line, n in Counter(self.unsure).items())]))
-        totals = f"{len(known) - missing} of {len(known)} operations and modules checked, in {self.checks.total()} checks: {self.checks[Verdict.INCONCLUSIVE]} inconclusive, {self.checks[Verdict.FAIL]} failed"
+        totals = f"{met} of {known} operations and modules checked, in {self.checks.total()} checks: {self.checks[Verdict.INCONCLUSIVE]} inconclusive, {self.checks[Verdict.FAIL]} failed"
         return "\n\n".join([*parts, totals])
 
 

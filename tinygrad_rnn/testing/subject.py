@@ -19,6 +19,7 @@ from .observed import Observed
 
 Pullback = Callable[[Array], list[Array]]
 F32 = np.dtype(np.float32)
+_MOST = 400
 
 
 def is_floating(leaf: Any) -> bool:
@@ -43,6 +44,7 @@ class Subject:
         self.evaluations = self.pullbacks = self.size = 0
         self.returned = "nothing"
         self.found = False
+        self.held: bool | None = None
 
     def _value(self, xs: list[Array]) -> Array:
         raise NotImplementedError
@@ -82,6 +84,10 @@ class Subject:
 
     def hides_changes(self, us: list[Array], v: Array, claimed: float) -> bool:
         """Whether <v, value>, which does not change along ``us``, may be a rounded one that does, by about ``claimed``."""
+        return False
+
+    def rules_hold(self) -> bool:
+        """Whether it is known of every operation inside, of several, that its own rule is right here."""
         return False
 
     def branches(self) -> bool:
@@ -215,6 +221,17 @@ class Differentiable(Subject):
         """An operation may round at the size of its operands, of which its result shows nothing where they cancel in it."""
         return abs(claimed) <= self.observed(self.xs).rounding(v, inside=True) * self.eps / EPS
 
+    def rules_hold(self) -> bool:
+        if self.held is None:
+            # A record's rule is looked at as a subject is.
+            from .records import wrong_rule
+
+            observed = self.observed(self.xs)
+            records = observed.records()
+            sound = 1 < len(records) <= _MOST and not observed.cuts and observed.hooked() is None
+            self.held = sound and all(wrong_rule(step) is None for step in records)
+        return self.held
+
     def branches(self) -> bool:
         return self.observed(self.xs).escaped
 
@@ -262,6 +279,9 @@ class Differentiable(Subject):
 
 class Gradient(Differentiable):
     """The pullback of a function for one cotangent, as a function of the same arguments: what order 2 differentiates."""
+
+    def rules_hold(self) -> bool:
+        return False
 
     def __init__(self, inner: Differentiable, v: Array) -> None:
         Subject.__init__(self, f"the gradient of {inner.name}", inner.names, inner.xs)
