@@ -822,3 +822,9 @@ def test_observers_are_told_of_indices_that_depend_on_tensors():
     assert told(lambda: tg.one_hot(labels, 3)).reads == []
     for f in (lambda: tg.take(x, labels), lambda: tg.embedding(labels, tg.ones((3, 2))), lambda: tg.one_hot(labels, 3)):
         assert [old for _, old in told(f).copies] == [labels]
+
+
+@pytest.mark.parametrize("f", [lambda x: tg.max_pool2d(x, 2), lambda x: tg.avg_pool2d(x, 2), lambda x: tg.conv2d(x, np.ones((2, 3, 2, 2)))])
+def test_one_image_is_a_batch_of_one(f):
+    x = RNG.standard_normal((1, 3, 4, 4))
+    np.testing.assert_array_equal(f(x[0]), f(x)[0])
