@@ -1,6 +1,6 @@
 """Mutation testing of the gradient rules: how many small changes of tinygrad_rnn/ops/*.py does the test suite notice?
 
-    python benchmarks/mutants.py                      every mutant of every file: about an hour on one core
+    python benchmarks/mutants.py                      every mutant of every file: about six minutes on one core
     python benchmarks/mutants.py elementwise --sample 100
 
 Each mutant is one changed operator, comparison, constant, sign, condition, default or keyword. It replaces the code of the live
@@ -8,7 +8,20 @@ functions in a forked process, which runs the tests that reach its line, quick o
 runs at import (defaults, the bodies of functions that make operations) is changed in a copy of the package, imported by a new
 interpreter. Messages of errors are no business of the rules, and are left alone. A test counts as a killer only if it passes
 alone, without the mutant. The survivors are printed with their lines; those that are known to change nothing that can be seen are
-listed in ``EQUIVALENT`` with the reason. Needs a system that can fork.
+listed in ``EQUIVALENT`` with the reason, are not run, and count as equivalent. Needs a system that can fork.
+
+                 mutants  killed  equivalent  alive
+    convolution      355     311          44      0
+    counting          23      21           2      0
+    elementwise      404     376          28      0
+    indexing         151     138          13      0
+    linalg           234     211          23      0
+    methods           58      55           3      0
+    reduction        249     239          10      0
+    shapes            15      15           0      0
+    shaping          242     229          13      0
+    special          117     110           7      0
+    all             1848    1705         143      0
 """
 
 import argparse
