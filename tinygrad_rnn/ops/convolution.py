@@ -309,7 +309,7 @@ def max_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
     kernel, steps, frame, gaps, (rows, columns) = _pooling("max_pool2d", x, kernel_size, stride, padding, dilation)
     n, c, height, width = x.shape
     chosen = _largest(x, kernel, steps, frame, gaps, (rows, columns))
-    flat = take_along_axis(reshape(x, (n, c, height * width)), chosen.reshape(n, c, rows * columns), axis=2)
+    flat = take_along_axis(reshape(x, (n, c, height * width)), chosen.reshape(n, c, rows * columns))
     return reshape(flat, (n, c, rows, columns))
 
 
@@ -317,7 +317,7 @@ def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, 
     """The place, in the flattened image, of the first of the largest elements of each window."""
     values = getattr(x, "_data", x)
     reading("the largest of values was looked for")
-    (ph, pw), (height, width) = padding, values.shape[2:]
+    (ph, pw), width = padding, values.shape[3]
     lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
     values = _inner(values)
     if ph or pw:
@@ -333,9 +333,8 @@ def _largest(x: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, 
     chosen = np.ascontiguousarray(_outer(chosen))
     row = (i * dilation[0])[chosen] + (np.arange(out[0]) * stride[0] - ph)[:, None]
     column = (j * dilation[1])[chosen] + (np.arange(out[1]) * stride[1] - pw)
-    if ph or pw:
-        # A window of -inf alone, or of padding and -inf, may have chosen the padding: its nearest pixel stands for it.
-        row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    # A window of -inf alone may have chosen the padding before it: its nearest pixel stands for it.
+    row, column = np.maximum(row, 0), np.maximum(column, 0)
     return np.asarray(row * width + column)
 
 

@@ -53,7 +53,7 @@ def matmul_y(g: Array, x: Array, y_shape: tuple[int, ...]) -> Array:
     if len(y_shape) == 2:
         if x.ndim != 2:
             x, g = _rows(x), _rows(g)
-        if type(g) is np.ndarray and type(x) is np.ndarray:
+        if type(g) is np.ndarray:
             return Product((x, g))
         return product(x.T, g)
     if x.ndim == 1:

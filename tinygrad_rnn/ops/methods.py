@@ -84,7 +84,7 @@ def _matrix_transposed(self: Tensor) -> Tensor:
 
 def around(a: Any, decimals: int = 0, out: None = None) -> Any:
     """Rounded values, which do not require grad."""
-    return elementwise._around(a if is_tensor(a) else wrap(np.asarray(a)), decimals)
+    return elementwise._around(a, decimals)
 
 
 def _astype(self: Tensor, dtype: Any, copy: bool = True) -> Tensor:
