@@ -375,6 +375,15 @@ def test_steps_that_are_no_iteration_excuse_nothing():
         report = check_vjp(lambda x, s=scale: np.sin(x) + s * np.floor(8 * x), lambda args, g: (1.0001 * g * np.cos(args[0]),), np.array([0.3, -0.4, 1.2]), raises=False)
         assert report.verdict == "fail"
 
+    def chosen(args, g):
+        a, b = args
+        taken, g = b > a, 1.0001 * g
+        return np.where(taken, 0, 0.5 * g).sum(axis=0, keepdims=True), np.where(taken, g, 0).sum(axis=1, keepdims=True)
+
+    row, column = np.array([[-0.531219482421875, -1.53118896484375, 0.796966552734375]]), np.array([[0.40814208984375], [1.455047607421875]])
+    for seed in range(5):
+        assert check_vjp(lambda a, b: np.where(b > a, b, a * 0.5), chosen, row, column, seed=seed, raises=False).verdict == "fail"
+
 
 def test_every_element_must_be_known():
     for x in ([1.0], [1.0, 2.5], [0.5, 2.0, 0.25]):

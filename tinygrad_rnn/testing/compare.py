@@ -325,7 +325,7 @@ class Comparison:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     self.jumps += [jump for jump in jumps(value) if jump.bend <= _LARGE_BEND * c.scale]
-            if any(apart <= _EXPLAINED * min(jump.size, jump.bend) for jump in self.jumps):
+            if any(apart / _EXPLAINED <= min(jump.size, jump.bend) <= apart * _EXPLAINED for jump in self.jumps):
                 return True
         return False
 
