@@ -138,6 +138,8 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Any:
             raise ShapeError(f"tensordot: axes={n} does not fit arrays of {first} and {second} dimensions")
         left, right = tuple(range(first - n, first)), tuple(range(n))
     else:
+        if len(axes) != 2:
+            raise ShapeError(f"tensordot: axes must be a number, or those of a and those of b, got {len(axes)} entries")
         left, right = (axes_of("tensordot", k, n) if k is not None else () for k, n in zip(axes, (first, second), strict=True))
     shape_a, shape_b = np.shape(a), np.shape(b)
     if [shape_a[k] for k in left] != [shape_b[k] for k in right]:

@@ -214,6 +214,8 @@ def _np_where(condition: Any, *branches: Any) -> Any:
 
 @implements(np.select)
 def _np_select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    if len(condlist) != len(choicelist):
+        raise ShapeError(f"select: {len(condlist)} conditions and {len(choicelist)} choices")
     out = default
     for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
         out = elementwise.where(condition, choice, out)
