@@ -360,7 +360,7 @@ def test_as_many_choices_as_conditions_and_as_many_axes_as_arrays():
     x = tg.tensor(np.ones((2, 2)))
     with pytest.raises(ShapeError, match="select: 1 conditions and 2 choices"):
         np.select([x.numpy() > 0], [x, x])
-    with pytest.raises(ShapeError, match="tensordot: axes must be .* got 3 entries"):
+    with pytest.raises(ShapeError, match=r"tensordot: axes must be .* got 3 entries"):
         tg.tensordot(x, x, ([0], [1], [0]))
 
 
