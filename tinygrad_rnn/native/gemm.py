@@ -84,8 +84,8 @@ def panelling(host: Machine, v: Lanes) -> str:
     width = host.vectors * v.count
     out = Writer("define void @run(ptr %b, i64 %bs, i64 %bk, i64 %inner, i64 %columns, ptr %to) #0")
     with out.loop("%columns", step=width) as column:
-        count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %columns, {column}')}, i64 {width})")
-        padded = out.let(f"and i64 {out.let(f'add i64 {count}, {v.count - 1}')}, {-v.count}")
+        count = out.remaining("%columns", column, width)
+        padded = out.rounded(count, v.count)
         start, target = out.at("%b", out.let(f"mul i64 {column}, %bk")), out.at("%to", out.let(f"mul i64 {out.let(f'mul i64 {column}, %inner')}, {v.size}"))
         out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 %inner, i64 {count}, i64 {padded}, ptr {target}, i64 %inner)")
     return "\n".join(["declare i64 @llvm.umin.i64(i64, i64)", _packing(v), out.text(), f"attributes #0 = {{ {ATTRIBUTES.format(bits=8 * host.vector)} }}"])
@@ -102,25 +102,27 @@ def source(host: Machine, v: Lanes) -> str:
     pointers = {"a", "b", "c", "panels", "blocks"}
     parameters = ", ".join(("ptr %" if name in pointers else "i64 %") + name for name in names)
     out = Writer(f"define void @run({parameters}) #0")
-    deepest = out.let(f"call i64 @llvm.umin.i64(i64 {_rounded(out, '%k')}, i64 {DEPTH})")
+    deepest = out.let(f"call i64 @llvm.umin.i64(i64 {out.rounded('%k', UNROLLED)}, i64 {DEPTH})")
     span = out.let(f"mul i64 {out.let(f'udiv i64 {RESIDENT // v.size // width}, {deepest}')}, {width}")
     inward, sideways = out.let(f"icmp eq i64 %ak, {v.size}"), out.let(f"icmp eq i64 %as, {v.size}")
     kind = out.let(f"select i1 {inward}, i64 2, i64 {out.let(f'select i1 {sideways}, i64 1, i64 0')}")
     with out.loop("%n", step=span) as begin, out.loop("%k", step=DEPTH) as first:
-        across = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %n, {begin}')}, i64 {span})")
-        panels = out.let(f"udiv i64 {out.let(f'add i64 {across}, {width - 1}')}, {width}")
-        depth = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %k, {first}')}, i64 {DEPTH})")
-        deep = _rounded(out, depth)
+        across = out.remaining("%n", begin, span)
+        panels = out.blocks(across, width)
+        depth = out.remaining("%k", first, DEPTH)
+        # Inner steps with those of zeros behind them.
+        deep = out.rounded(depth, UNROLLED)
         begins = out.let(f"icmp eq i64 {first}, 0")
         panel_bytes = out.let(f"mul i64 {deep}, {width * v.size}")
         with out.loop(panels) as p:
             column = out.let(f"mul i64 {p}, {width}")
-            count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {across}, {column}')}, i64 {width})")
+            count = out.remaining(across, column, width)
             start = out.at("%b", out.let(f"mul i64 {first}, %bs"), out.let(f"mul i64 {out.let(f'add i64 {begin}, {column}')}, %bk"))
-            padded = out.let(f"and i64 {out.let(f'add i64 {count}, {v.count - 1}')}, {-v.count}")
+            padded = out.rounded(count, v.count)
             out.do(f"call void @pack(ptr {start}, i64 %bs, i64 %bk, i64 {depth}, i64 {count}, i64 {padded}, ptr {out.at('%panels', out.let(f'mul i64 {p}, {panel_bytes}'))}, i64 {deep})")
         with out.loop("%m", step=height * GROUP) as top:
-            rows = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %m, {top}')}, i64 {height * GROUP})")
+            rows = out.remaining("%m", top, height * GROUP)
+            blocks = out.blocks(rows, height)
             left = out.at("%a", out.let(f"mul i64 {first}, %ak"), out.let(f"mul i64 {top}, %as"))
             number = out.count
             out.do(f"switch i64 {kind}, label %other{number} [ i64 1, label %side{number} i64 2, label %in{number} ]")
@@ -131,24 +133,22 @@ def source(host: Machine, v: Lanes) -> str:
             out.do(f"call void @pack_rows(ptr {left}, i64 %as, i64 {depth}, i64 {rows}, ptr %blocks, i64 {deep})")
             out.do(f"br label %ready{number}")
             out.enter(f"other{number}")
-            blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
             with out.loop(blocks) as q:
                 row = out.let(f"mul i64 {q}, {height}")
-                count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
+                count = out.remaining(rows, row, height)
                 start, target = out.at(left, out.let(f"mul i64 {row}, %as")), out.at("%blocks", out.let(f"mul i64 {q}, {_block(v)}"))
                 out.do(f"call void @pack(ptr {start}, i64 %ak, i64 %as, i64 {depth}, i64 {count}, i64 {SLOT}, ptr {target}, i64 {deep})")
             out.do(f"br label %ready{number}")
             out.enter(f"ready{number}")
-            blocks = out.let(f"udiv i64 {out.let(f'add i64 {rows}, {height - 1}')}, {height}")
             with out.loop(blocks) as q, out.loop(panels) as p:
                 row = out.let(f"mul i64 {q}, {height}")
-                here = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {rows}, {row}')}, i64 {height})")
+                here = out.remaining(rows, row, height)
                 column = out.let(f"mul i64 {p}, {width}")
-                count = out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 {across}, {column}')}, i64 {width})")
+                count = out.remaining(across, column, width)
                 panel, block = out.at("%panels", out.let(f"mul i64 {p}, {panel_bytes}")), out.at("%blocks", out.let(f"mul i64 {q}, {_block(v)}"))
                 target = out.at("%c", out.let(f"mul i64 {out.let(f'add i64 {top}, {row}')}, %cs"), out.let(f"mul i64 {out.let(f'add i64 {begin}, {column}')}, {v.size}"))
                 # Tiles count from 1: by their rows, then by their vectors.
-                vectors = out.let(f"udiv i64 {out.let(f'add i64 {count}, {v.count - 1}')}, {v.count}")
+                vectors = out.blocks(count, v.count)
                 before = out.let(f"add i64 {vectors}, {out.let(f'select i1 {inward}, i64 {host.vectors - 1}, i64 -1')}")
                 which = out.let(f"add i64 {here}, {out.let(f'mul i64 {before}, {height}')}")
                 given = f"(ptr {block}, ptr {panel}, ptr {target}, i64 %cs, i64 {deep}, i64 {count}, i1 {begins})"
@@ -166,11 +166,6 @@ def source(host: Machine, v: Lanes) -> str:
     ]
     tiles = [_tile(*which, v) for which in _tiles(host)]
     return "\n".join([*declared, _packing(v), _sideways(height, v), _rows(height, v), *tiles, out.text()])
-
-
-def _rounded(out: Writer, depth: str) -> str:
-    """Inner steps with those of zeros behind them."""
-    return out.let(f"and i64 {out.let(f'add i64 {depth}, {UNROLLED - 1}')}, {-UNROLLED}")
 
 
 def _block(v: Lanes) -> int:
@@ -203,16 +198,15 @@ def _packing(v: Lanes) -> str:
     with out.loop("%inner") as k:
         source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
         with out.loop("%lanes", step=v.count) as lane:
-            value = out.load(out.let(f"getelementptr {v.name}, ptr {source}, i64 {lane}"), v, v.count)
-            out.store(value, out.let(f"getelementptr {v.name}, ptr {target}, i64 {lane}"), v, v.count)
+            out.store(out.load(out.element(source, lane, v), v, v.count), out.element(target, lane, v), v, v.count)
     out.do("br label %rest")
     # The source is read along its lines, whichever way they run.
     out.enter("rows")
     with out.loop("%inner") as k:
         source, target = out.at("%x", out.let(f"mul i64 {k}, %xs")), out.at("%y", out.let(f"mul i64 {out.let(f'mul i64 {k}, %width')}, {v.size}"))
         with out.loop("%lanes") as lane:
-            value = out.let(f"load {v.name}, ptr {out.let(f'getelementptr {v.name}, ptr {source}, i64 {lane}')}, align {v.size}")
-            out.do(f"store {v.name} {value}, ptr {out.let(f'getelementptr {v.name}, ptr {target}, i64 {lane}')}, align {v.size}")
+            value = out.let(f"load {v.name}, ptr {out.element(source, lane, v)}, align {v.size}")
+            out.do(f"store {v.name} {value}, ptr {out.element(target, lane, v)}, align {v.size}")
     out.do("br label %rest")
     out.enter("columns")
     blocks = out.let(f"select i1 {out.let(f'icmp eq i64 %xs, {v.size}')}, i64 {-v.count}, i64 0")
@@ -221,7 +215,7 @@ def _packing(v: Lanes) -> str:
     def at(k: str, lane: str) -> tuple[str, str]:
         source = out.at("%x", out.let(f"mul i64 {lane}, %xl"), out.let(f"mul i64 {k}, %xs"))
         element = out.let(f"add i64 {lane}, {out.let(f'mul i64 {k}, %width')}")
-        return source, out.let(f"getelementptr {v.name}, ptr %y, i64 {element}")
+        return source, out.element("%y", element, v)
 
     def one_by_one(first_lane: str, last_lane: str, first: str) -> None:
         some = out.let(f"and i1 {out.let(f'icmp ult i64 {first_lane}, {last_lane}')}, {out.let(f'icmp ult i64 {first}, %inner')}")
@@ -238,20 +232,14 @@ def _packing(v: Lanes) -> str:
     one_by_one(lanes, "%lanes", "0")
     out.do("br label %rest")
     out.enter("rest")
-    out.do(f"br i1 {out.let('icmp ult i64 %lanes, %width')}, label %fill, label %below")
-    out.enter("fill")
-    with out.loop("%inner") as k:
-        target = out.let(f"getelementptr {v.name}, ptr %y, i64 {out.let(f'mul i64 {k}, %width')}")
+    with out.when(out.let("icmp ult i64 %lanes, %width")), out.loop("%inner") as k:
+        target = out.element("%y", out.let(f"mul i64 {k}, %width"), v)
         with out.loop("%width", start="%lanes") as lane:
-            out.do(f"store {v.name} {v.number(0.0)}, ptr {out.let(f'getelementptr {v.name}, ptr {target}, i64 {lane}')}, align {v.size}")
-    out.do("br label %below")
-    out.enter("below")
-    out.do(f"br i1 {out.let('icmp ult i64 %inner, %deep')}, label %zeros, label %end")
-    out.enter("zeros")
-    with out.loop(out.let("mul i64 %deep, %width"), start=out.let("mul i64 %inner, %width")) as place:
-        out.do(f"store {v.name} {v.number(0.0)}, ptr {out.let(f'getelementptr {v.name}, ptr %y, i64 {place}')}, align {v.size}")
-    out.do("br label %end")
-    out.enter("end")
+            out.do(f"store {v.name} {v.number(0.0)}, ptr {out.element(target, lane, v)}, align {v.size}")
+    with out.when(out.let("icmp ult i64 %inner, %deep")):
+        first, last = out.let("mul i64 %inner, %width"), out.let("mul i64 %deep, %width")
+        with out.loop(last, start=first) as place:
+            out.do(f"store {v.name} {v.number(0.0)}, ptr {out.element('%y', place, v)}, align {v.size}")
     return out.text()
 
 
@@ -260,44 +248,30 @@ def _sideways(height: int, v: Lanes) -> str:
     slot = Lanes(v.name, SLOT)
     out = Writer("define internal void @pack_sideways(ptr %x, i64 %xs, i64 %inner, i64 %lanes, i64 %readable, ptr %y, i64 %deep) noinline #0")
     # Blocks that can be read with a whole slot, which is more than their rows.
-    blocks = out.let(f"udiv i64 {out.let(f'add i64 %lanes, {height - 1}')}, {height}")
+    blocks = out.blocks("%lanes", height)
     safe = out.let(f"udiv i64 {out.let(f'call i64 @llvm.usub.sat.i64(i64 %readable, i64 {SLOT - height})')}, {height}")
     safe = out.let(f"call i64 @llvm.umin.i64(i64 {safe}, i64 {blocks})")
     some, rest = out.let(f"icmp ne i64 {safe}, 0"), out.let(f"icmp ult i64 {safe}, {blocks}")
 
     def moved(k: str, q: str, whole: bool) -> None:
         lane = out.let(f"mul i64 {q}, {height}")
-        start = out.let(f"getelementptr {v.name}, ptr {out.at('%x', out.let(f'mul i64 {k}, %xs'))}, i64 {lane}")
+        start = out.element(out.at("%x", out.let(f"mul i64 {k}, %xs")), lane, v)
         target = out.at("%y", out.let(f"mul i64 {k}, {SLOT * v.size}"), out.let(f"mul i64 {q}, {_block(v)}"))
         if whole:
             # Rows of the source are far from each other, which the processor does not foresee.
             out.do(f"call void @llvm.prefetch.p0(ptr {out.at(start, out.let(f'mul i64 %xs, {AHEAD}'))}, i32 0, i32 3, i32 1)")
             value = out.load(start, slot, SLOT)
         else:
-            kept = _first_lanes(out, out.let(f"call i64 @llvm.umin.i64(i64 {out.let(f'sub i64 %lanes, {lane}')}, i64 {height})"), slot)
-            value = out.let(f"call {slot.vector} @llvm.masked.load.{slot.suffix}.p0(ptr {start}, i32 {v.size}, {slot.bools} {kept}, {slot.vector} zeroinitializer)")
+            value = out.load(start, slot, _first_lanes(out, out.remaining("%lanes", lane, height), slot))
         out.store(value, target, slot, SLOT)
 
     with out.loop("%inner") as k:
-        number = out.count
-        out.do(f"br i1 {some}, label %safe{number}, label %rest{number}")
-        out.enter(f"safe{number}")
-        with out.loop(safe) as q:
+        with out.when(some), out.loop(safe) as q:
             moved(k, q, True)
-        out.do(f"br label %rest{number}")
-        out.enter(f"rest{number}")
-        out.do(f"br i1 {rest}, label %part{number}, label %next{number}")
-        out.enter(f"part{number}")
-        with out.loop(blocks, start=safe) as q:
+        with out.when(rest), out.loop(blocks, start=safe) as q:
             moved(k, q, False)
-        out.do(f"br label %next{number}")
-        out.enter(f"next{number}")
-    out.do(f"br i1 {out.let('icmp ult i64 %inner, %deep')}, label %zeros, label %end")
-    out.enter("zeros")
-    with out.loop("%deep", start="%inner") as k, out.loop(blocks) as q:
+    with out.when(out.let("icmp ult i64 %inner, %deep")), out.loop("%deep", start="%inner") as k, out.loop(blocks) as q:
         out.store("zeroinitializer", out.at("%y", out.let(f"mul i64 {k}, {SLOT * v.size}"), out.let(f"mul i64 {q}, {_block(v)}")), slot, SLOT)
-    out.do("br label %end")
-    out.enter("end")
     return out.text()
 
 
@@ -309,22 +283,11 @@ def _rows(height: int, v: Lanes) -> str:
     with out.loop("%rows") as row:
         block, within = out.let(f"udiv i64 {row}, {height}"), out.let(f"urem i64 {row}, {height}")
         source, target = out.at("%x", out.let(f"mul i64 {row}, %xs")), out.at("%y", out.let(f"mul i64 {block}, {_block(v)}"), out.let(f"mul i64 {within}, {_row(v)}"))
-        number = out.count
-        out.do(f"br i1 {some}, label %whole{number}, label %rest{number}")
-        out.enter(f"whole{number}")
-        with out.loop(whole, step=v.count) as k:
-            out.store(out.load(out.let(f"getelementptr {v.name}, ptr {source}, i64 {k}"), v, v.count), out.let(f"getelementptr {v.name}, ptr {target}, i64 {k}"), v, v.count)
-        out.do(f"br label %rest{number}")
-        out.enter(f"rest{number}")
-        out.do(f"br i1 {rest}, label %part{number}, label %next{number}")
-        out.enter(f"part{number}")
-        with out.loop("%deep", start=whole, step=v.count) as k:
+        with out.when(some), out.loop(whole, step=v.count) as k:
+            out.store(out.load(out.element(source, k, v), v, v.count), out.element(target, k, v), v, v.count)
+        with out.when(rest), out.loop("%deep", start=whole, step=v.count) as k:
             kept = _first_lanes(out, out.let(f"call i64 @llvm.usub.sat.i64(i64 %inner, i64 {k})"), v)
-            start = out.let(f"getelementptr {v.name}, ptr {source}, i64 {k}")
-            value = out.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {start}, i32 {v.size}, {v.bools} {kept}, {v.vector} zeroinitializer)")
-            out.store(value, out.let(f"getelementptr {v.name}, ptr {target}, i64 {k}"), v, v.count)
-        out.do(f"br label %next{number}")
-        out.enter(f"next{number}")
+            out.store(out.load(out.element(source, k, v), v, kept), out.element(target, k, v), v, v.count)
     return out.text()
 
 
@@ -351,22 +314,17 @@ def _tile(name: str, rows: int, width: int, inward: bool, v: Lanes) -> str:
             left = [out.splat(out.let(f"load {v.name}, ptr {out.at(block, u * a_step + r * a_row)}, align {v.size}"), v) for r in range(rows)]
             sums = [out.let(f"call {V} @llvm.fmuladd.{v.suffix}({V} {left[r]}, {V} {right[c]}, {V} {s})") for (r, c), s in zip(cells, sums, strict=True)]
         out.carried = sums
-    kept = _first_lanes(out, out.let(f"sub i64 %n, {(width - 1) * v.count}"), v)
+    kept: list[int | str] = [*[v.count] * (width - 1), _first_lanes(out, out.let(f"sub i64 %n, {(width - 1) * v.count}"), v)]
     places = [out.at("%c", out.let(f"mul i64 %cs, {r}"), c * v.count * v.size) for r, c in cells]
 
     def stored(block: str, values: Callable[[str, str, int], str]) -> None:
         out.enter(block)
         for (_, c), place, s in zip(cells, places, sums, strict=True):
-            value = values(place, s, c)
-            if c < width - 1:
-                out.store(value, place, v, v.count)
-            else:
-                out.do(f"call void @llvm.masked.store.{v.suffix}.p0({V} {value}, ptr {place}, i32 {v.size}, {v.bools} {kept})")
+            out.store(values(place, s, c), place, v, kept[c])
         out.do("br label %end")
 
     def added(place: str, s: str, c: int) -> str:
-        masked = f"call {V} @llvm.masked.load.{v.suffix}.p0(ptr {place}, i32 {v.size}, {v.bools} {kept}, {V} zeroinitializer)"
-        return out.let(f"fadd {V} {out.load(place, v, v.count) if c < width - 1 else out.let(masked)}, {s}")
+        return out.let(f"fadd {V} {out.load(place, v, kept[c])}, {s}")
 
     out.do("br i1 %begins, label %new, label %more")
     stored("new", lambda place, s, c: s)

@@ -157,8 +157,7 @@ def product(name: str, shape: Product, most: int, machine: Machine, v: Lanes) ->
     out = Writer(f"define internal void @{name}(ptr %a, i64 %as, ptr %b, ptr %c, i64 %cs, i64 %rows) noinline #0")
     length = -(-shape.inner // -(-shape.inner // DEEP))
     pieces = [(first, min(length, shape.inner - first)) for first in range(0, shape.inner, length)]
-    up = out.let(f"add i64 %rows, {machine.rows - 1}")
-    blocks = out.let(f"udiv i64 {up}, {machine.rows}")
+    blocks = out.blocks("%rows", machine.rows)
     base, extra = out.let(f"udiv i64 %rows, {blocks}"), out.let(f"urem i64 %rows, {blocks}")
     for start, number, columns, panels in groups:
         padded = -(-columns // v.count) * v.count
@@ -251,18 +250,34 @@ class Writer:
         first = self.let(f"insertelement {v.vector} poison, {v.name} {value}, i32 0")
         return self.let(f"shufflevector {v.vector} {first}, {v.vector} poison, <{v.count} x i32> zeroinitializer")
 
-    def store(self, value: str, pointer: str, v: Lanes, count: int) -> None:
-        """Store the first ``count`` lanes."""
-        if count == v.count:
+    def element(self, pointer: str, number: str, v: Lanes) -> str:
+        """The address of an element."""
+        return self.let(f"getelementptr {v.name}, ptr {pointer}, i64 {number}")
+
+    def blocks(self, value: str, size: int) -> str:
+        """How many of a size it takes to hold a number of things."""
+        return self.let(f"udiv i64 {self.let(f'add i64 {value}, {size - 1}')}, {size}")
+
+    def rounded(self, value: str, size: int) -> str:
+        """The next multiple of a power of two."""
+        return self.let(f"and i64 {self.let(f'add i64 {value}, {size - 1}')}, {-size}")
+
+    def remaining(self, total: str, start: str, most: str | int) -> str:
+        """What is left from a place on, and at most so much."""
+        return self.let(f"call i64 @llvm.umin.i64(i64 {self.let(f'sub i64 {total}, {start}')}, i64 {most})")
+
+    def store(self, value: str, pointer: str, v: Lanes, kept: int | str) -> None:
+        """Store the first lanes, of a number, or those of a mask."""
+        if kept == v.count:
             self.do(f"store {v.vector} {value}, ptr {pointer}, align {v.size}")
         else:
-            self.do(f"call void @llvm.masked.store.{v.suffix}.p0({v.vector} {value}, ptr {pointer}, i32 {v.size}, {v.bools} {mask(v, count)})")
+            self.do(f"call void @llvm.masked.store.{v.suffix}.p0({v.vector} {value}, ptr {pointer}, i32 {v.size}, {v.bools} {mask(v, kept)})")
 
-    def load(self, pointer: str, v: Lanes, count: int) -> str:
-        """Load the first ``count`` lanes; the others are 0."""
-        if count == v.count:
+    def load(self, pointer: str, v: Lanes, kept: int | str) -> str:
+        """Load the first lanes, of a number, or those of a mask; the others are 0."""
+        if kept == v.count:
             return self.let(f"load {v.vector}, ptr {pointer}, align {v.size}")
-        return self.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {pointer}, i32 {v.size}, {v.bools} {mask(v, count)}, {v.vector} zeroinitializer)")
+        return self.let(f"call {v.vector} @llvm.masked.load.{v.suffix}.p0(ptr {pointer}, i32 {v.size}, {v.bools} {mask(v, kept)}, {v.vector} zeroinitializer)")
 
     @contextlib.contextmanager
     def loop(self, stop: str, start: str = "0", step: int | str = 1, carried: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
@@ -323,6 +338,6 @@ class Writer:
         self.enter(f"d{n}")
 
 
-def mask(v: Lanes, count: int) -> str:
-    """A mask that keeps the first lanes."""
-    return "<" + ", ".join(f"i1 {'true' if k < count else 'false'}" for k in range(v.count)) + ">"
+def mask(v: Lanes, kept: int | str) -> str:
+    """A mask that keeps the first lanes; one that is given is left."""
+    return kept if isinstance(kept, str) else "<" + ", ".join(f"i1 {'true' if k < kept else 'false'}" for k in range(v.count)) + ">"

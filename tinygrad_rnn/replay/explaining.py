@@ -91,10 +91,9 @@ def explained(plan: Plan, steps: int, names: list[str], outer: list[str]) -> Exp
                         if wanted == ONCE
                         else "all steps"
                     )
-                    shown = instruction
                     if instruction.result in back.parts:
                         lives = lives.replace("buffer", "assembled in buffer")
-                    add(after[wanted][0], back.program, shown, label, lives, after[wanted][1])
+                    add(after[wanted][0], back.program, instruction, label, lives, after[wanted][1])
         stored = {plan.loop.root(index) for index in back.saved}
         nbytes = sum(steps * int(np.prod(plan.laid.shape(k))) * plan.laid.dtype(k).itemsize for k in stored if k >= plan.x)
     return Explanation("replay", "", rows, nbytes, total)
