@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ class Comparison:
         self.measured: list[Measured] = []
         self.kinks = 0
         self.tightness = 0.0
+        self.others: dict[int, tuple[Array, Array]] = {}
+        """What the outputs change by at the other steps, by the direction."""
+        self.shaken: list[Pullback] | None = None
         self.jumps: list[Jump] = []
         self.meeting = False
 
@@ -264,8 +268,9 @@ class Comparison:
     def _second_opinion(self, c: Measured, found: Estimate, steps: Array, table: tuple[Array, Array]) -> None:
         """Before anyone is accused: other steps, kinks, the noise of the answer itself, and what rounding inside can do."""
         k, direction = c.cotangent, self.directions[c.direction]
-        other_table = self.along(direction, self.cotangents[k : k + 1], OTHER)
-        own = table[0][:, k : k + 1], table[1][:, k : k + 1]
+        if c.direction not in self.others:
+            self.others[c.direction] = self.along(direction, self.cotangents, OTHER)
+        own, other_table = ((ahead[:, k : k + 1], behind[:, k : k + 1]) for ahead, behind in (table, self.others[c.direction]))
         floor = max(self.floor(k), self.subject.rounding(self.cotangents[k]))
         first = estimate(steps, *own, np.array([floor]))
         second = estimate(np.array(OTHER), *other_table, np.array([floor]))
@@ -376,13 +381,15 @@ class Comparison:
 
     def _answer_noise(self, direction: Direction, k: int) -> float:
         """How much rounding alone changes the answer: at points whose elements differ from the given ones in the last bits."""
+        if self.shaken is None:
+            self.shaken = []
+            for xs in nudged(self.xs, self.subject.eps, np.random.default_rng(0)):
+                with contextlib.suppress(ArithmeticError, ValueError):
+                    self.shaken.append(self.subject.linearise(xs)[1])
         found = []
-        for xs in nudged(self.xs, self.subject.eps, np.random.default_rng(0)):
-            try:
-                _, pullback = self.subject.linearise(xs)
+        for pullback in self.shaken:
+            with contextlib.suppress(ArithmeticError, ValueError):
                 found.append(self.got(direction, pullback(self.cotangents[k]))[0])
-            except (ArithmeticError, ValueError):
-                continue
         value = self.got(direction, self.gradients[k])[0]
         apart = [abs(f - value) for f in found if np.isfinite(f)]
         return max(apart, default=0.0)
